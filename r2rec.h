@@ -24,7 +24,7 @@
                                  [M6] traces  [M7] model  [M8] SFT  [M9] RL  [M10] eval  [M11] run
        part two, the engine room [E1] base  [E2] loaders  [E3] filters, splits, candidate sets
                                  [E4] kernels  [E5] batched decoding  [E6] adapters
-                                 [E7] weights on disk  [E8] text  [E9] teams
+                                 [E7] on disk  [E8] text  [E9] scale and teams
 
    ONE QUESTION, from a rating to a loss (tests/test_cover.c computes every number)
 
@@ -88,6 +88,12 @@
 
 #define R2_VERSION "0.1.0"
 
+#if defined(__GNUC__) /* arguments are checked against the format */
+#define R2__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define R2__PRINTF(text, first)
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -107,18 +113,17 @@ typedef enum r2_status {
     R2_DIVERGED   /* training or a model came to a number that is none or infinite */
 } r2_status;
 
-/* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
-   called from several threads at once. */
+/* Allocator hook: as realloc; size 0 frees, returns NULL. Several threads may call it at once. */
 typedef void *(*r2_realloc_fn)(void *hook_data, void *ptr, size_t size);
-
-/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). To return
+/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). Returning
    non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, int64_t total);
+/* Log hook: one line of text, without the newline. */
+typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
-/* File hook: asked before everything that is done with the file `path` (a renamed one: its new
-   name). It returns 0, or the number of the error (errno.h) with which this fails instead; after
-   EINTR it is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a
-   test can make the n-th file operation fail, and a program can watch them. */
+/* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
+   0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
+   It may lower *size, the bytes of a READ or WRITE: the rest follows. */
 typedef enum r2_file_op {
     R2_FILE_OPEN = 0,
     R2_FILE_READ,
@@ -130,15 +135,11 @@ typedef enum r2_file_op {
 } r2_file_op;
 typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
 
-/* Log hook: one line of text, without the newline. */
-typedef void (*r2_log_fn)(void *hook_data, const char *line);
-
 #define R2_MOST_THREADS 256
 
 /* Several processes that do one job: each makes the same calls with the same arguments, computes
-   its share of what is much (parts of a batch, outputs, evidence) and gets the shares of the
-   others. All have the same results then, to the byte those of one process. Process 0 reads and
-   writes files. With R2_MPI: r2_mpi_join [B1]. */
+   its share (of the parts of a batch, outputs, evidence) and gets the others'. All have the bytes
+   that one process has. Process 0 reads and writes files. With R2_MPI: r2_mpi_join [B1]. */
 #define R2_MOST_RANKS 1024
 typedef struct r2_team {
     int rank, size; /* process 0 .. size - 1 of so many, at most R2_MOST_RANKS       */
@@ -149,8 +150,7 @@ typedef struct r2_team {
     r2_status ended; /* R2_OK, or why the team works no longer: set by the library */
 } r2_team;
 
-/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change
-   any field, pass its address to every call. It owns nothing and needs no free. */
+/* Settings of the caller, and the last error. Plain data that owns nothing: change any field. */
 typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
@@ -165,35 +165,20 @@ typedef struct r2_ctx {
 
 /* A context with defaults: C allocator, no hooks, one thread per processor. */
 r2_ctx r2_ctx_default(void);
-
-/* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. The
-   sentence may quote any input: r2_printable is applied to it. */
-r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
-
+/* Records `status` with a printf-style sentence, made r2_printable, and returns `status`. */
+r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) R2__PRINTF(3, 4);
 /* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that
    is not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
-
 /* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
-
 /* The end of a team's work, called by every process with its own status: a failure of one alone,
    such as a full disk, ends the others too. Returns the first failure, with its sentence. */
 r2_status r2_team_end(r2_ctx *ctx, r2_status status);
-
 /* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total);
-
 /* Sends a printf-style line to the log hook. */
-void r2_log(r2_ctx *ctx, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 2, 3)))
-#endif
-    ;
+void r2_log(r2_ctx *ctx, const char *format, ...) R2__PRINTF(2, 3);
 
 /* Memory with one lifetime: many allocations, one free. Allocations are 64-byte aligned.
 
@@ -221,8 +206,7 @@ typedef struct r2_text {
 /* =============================================================================== [A2] data ==== */
 
 /* Interactions as they stand in the files: one row per (user, item), sorted by user, then item.
-   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per
-   row. */
+   Users and items are numbered in the order in which they first appear. 12 bytes per row. */
 typedef struct r2_data {
     int64_t n_users, n_items, n_ratings;
     int64_t *user_begin; /* (n_users + 1) rows of user u: user_begin[u] .. user_begin[u + 1] - 1 */
@@ -257,11 +241,10 @@ typedef struct r2_data {
      r2_format.
    Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
    a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
-   its line. Every line has as many fields as the first; one that has not ends the load. Times are
-   numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles beside the
-   ratings that cannot be read do not cost the ratings: see items_error. Loading takes about 32
-   bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY,
-   R2_CANCELLED. */
+   its line. Every line has as many fields as the first, else the load ends. Times are numbers or
+   dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles that cannot be read do
+   not cost the ratings: see items_error. Loading takes about 32 bytes per interaction. Errors:
+   R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -273,8 +256,7 @@ typedef struct r2_format {
        there is none. The first line must have each column that is given here. NULL: the usual names
        ("userId", "user_id:token", "reviewerID", ...); if the first line has no such names, the
        columns 1 2 3 4, if there are no more, a number is in 3 and a time in 4. A file whose columns
-       remain unclear is refused. Without a rating column every rating is 1, without a time column
-       every time is 0. */
+       remain unclear is refused. What a missing column does: see has_rating, has_time. */
     const char *user, *item, *rating, *time;
     /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
@@ -312,8 +294,8 @@ typedef struct r2_split_config {
 } r2_split_config;
 
 /* The tie rule: interactions of one user at the same second are ordered by
-   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a. So the order depends neither on the
-   numbers of items (they correlate with popularity) nor on the order of rows in the file. */
+   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a: neither by the numbers of items,
+   which correlate with popularity, nor by the order of rows in the file. */
 typedef struct r2_split {
     r2_split_config config;  /* with the default of min_positive filled in                      */
     uint8_t *role;           /* (n_ratings) an r2_role per row of r2_data                       */
@@ -332,10 +314,9 @@ r2_split_config r2_split_config_default(void);
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
-/* Sets aside the targets whose item has fewer than min_train training interactions: n_test and
-   n_valid shrink, and these targets stand behind the others, to be reported apart (D12). An item
-   that nobody else has would be known by that alone. Call after r2_split_thin. Errors:
-   R2_NO_MEMORY. */
+/* Warm items (D12) have min_train training interactions of other users; a cold one would be known
+   by that alone. Sets aside the targets whose item is not warm: n_test and n_valid shrink, and
+   these targets stand behind the others. Call after r2_split_thin. Errors: R2_NO_MEMORY. */
 r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among them. The interactions of the
    others are still not trained on. */
@@ -343,8 +324,7 @@ void r2_split_thin(r2_split *split, int64_t n);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
 /* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that
-   the user never interacted with in all data (D12). Training draws its own: r2_questions_draw
-   [A5]. */
+   the user never interacted with in all data (D12). Training draws its own: r2_questions_draw. */
 typedef struct r2_candidates {
     int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
@@ -356,14 +336,13 @@ typedef struct r2_negatives {
     int64_t n; /* of each positive */
     uint64_t seed;
     bool popular;           /* in proportion to the number of interactions of an item           */
-    const r2_split *common; /* only items with at least min_train training interactions, which  */
-    int64_t min_train;      /* is harder: most items that nobody knows are left out; NULL: all  */
+    const r2_split *warm; /* only items that are warm in this split, which is harder; NULL: all  */
+    int64_t min_train;    /* what warm means: at least so many training interactions             */
 } r2_negatives;
 
-/* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
-   with fewer than n such items left get no case: n_cases may be less than n_targets.
-   Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
-   common), R2_NO_MEMORY. */
+/* Draws one case per target, which depends only on (seed, user, item). Users with fewer than n such
+   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets
+   < 0; targets, but no user with n such items; popular with warm), R2_NO_MEMORY. */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives);
@@ -371,8 +350,8 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
 /* ============================================================================== [A3] graph ==== */
 
-/* The bipartite graph of some interactions: CSR both ways. Edge e of user u is a row of the user
-   side; the item side points back to it. 20 bytes an edge, 8 when the user side is r2_data's own.
+/* The bipartite graph of some interactions, both ways: an edge e is a row of the user side; the
+   item side points back to it. 20 bytes an edge, 8 when the user side is r2_data's own.
 
        user_begin  u ->  | e0 e1 e2 |      user_item[e], user_rating[e], user_time[e]
        item_begin  i ->  | k0 k1 |         item_user[k], item_edge[k] = e of (item_user[k], i)  */
@@ -389,9 +368,9 @@ typedef struct r2_graph {
     bool borrows_user_side;       /* role was NULL: the user side belongs to r2_data */
 } r2_graph;
 
-/* Builds the graph of all rows of `data`, or of those with role[row] == R2_TRAIN when `role` is
-   given. Keeps the numbering of users and items. Without `role` the user side is that of `data`,
-   which must then outlive the graph. Errors: R2_NO_MEMORY, R2_ARGUMENT (2^32 edges or more). */
+/* The graph of the rows of `data` with role[row] == R2_TRAIN; `role` NULL: of all rows, and `data`,
+   whose user side it borrows, must outlive it. Users and items keep their numbers. Errors:
+   R2_NO_MEMORY, R2_ARGUMENT (2^32 edges or more). */
 r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const uint8_t *role);
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph);
 int64_t r2_graph_user_degree(const r2_graph *graph, uint32_t user);
@@ -407,9 +386,8 @@ typedef struct r2_butterflies {
     int64_t *edge; /* (n_edges) by edge of the graph's user side               */
 } r2_butterflies;
 
-/* Counts all butterflies exactly. Walks all paths of two edges from the side on which there are
-   fewer, twice: about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes per edge and per user,
-   and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
+/* Counts all butterflies exactly, in about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes
+   per edge and per user, and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -434,8 +412,7 @@ typedef struct r2_fade {
     float inverse;       /* 1 / |d|                   */
 } r2_fade;
 
-/* A training graph with the order of its edges in time and facts about its items: what chains and
-   evidence are computed from. */
+/* What chains and evidence are computed from: a training graph, its order in time, its items. */
 typedef struct r2_index {
     const r2_graph *graph; /* borrowed */
     uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
@@ -458,14 +435,13 @@ typedef struct r2_index {
     int16_t *year;         /* (n_items) 0 when unknown                       */
 } r2_index;
 
-/* Builds an index. `seed` is that of the split, so that ties in time are ordered as there. Keeps a
-   pointer to `graph`; copies what it needs of `data`. Errors: R2_NO_MEMORY. */
+/* Builds an index. `seed` is that of the split: ties in time are ordered as there. Copies what it
+   needs of `data`. Errors: R2_NO_MEMORY. */
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
-/* How many edges are not before the interaction (user, item) of `data` in time, the tie rule
-   included: `future` of a question that asks for it; 0 when there is no such interaction. `data` is
-   what the graph was made of, held-out rows included. */
+/* How many edges are not before the interaction (user, item) of `data`, held-out or not, in time
+   and the tie rule: `future` of a question that asks for it; 0: there is no such interaction. */
 int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
@@ -483,16 +459,14 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 
 /* What is asked: would `user`, after its first `n_history` interactions of the graph, take `item`?
    If the graph has the edge (user, item), as it has for a training question, it is hidden: all
-   results are as if it did not exist (D2). An edge within the history is left out of it too; then
-   one interaction fewer is used. Held-out interactions are not in the graph at all.
+   results are as if it did not exist (D2); a history that holds it is one interaction shorter.
+   Held-out interactions are not in the graph at all.
 
-   When it is asked matters as well: what everybody takes changes. Of the graph's edges, anybody's,
-   the last `future` are still to come; evidence of popularity lately looks at those before them.
-   All questions about one held-out interaction, the sampled items too, have its moment. So a test
-   tells a model when a user came, and never what for.
+   Of the graph's edges, anybody's, the last `future` are still to come; evidence of popularity
+   lately looks at those before them. All questions about one held-out interaction, the sampled
+   items too, have its moment: a test tells a model when a user came, and never what for.
 
-   A question about a step of a chain hides more (r2_question_of_step fills in step, other_user and
-   other_item); a plain question has zeros there. */
+   A question about a step of a chain (r2_question_of_step) hides more. */
 typedef struct r2_question {
     uint32_t user, item;
     int32_t n_history;
@@ -531,15 +505,14 @@ typedef struct r2_chain_config {
 r2_chain_config r2_chain_config_default(void);
 
 /* Target chains (D2): up to config->k chains with i1 = question->item, i0 in the question's history
-   and u1 another user of both. These are the chains that r2_evidence_compute shows for the same
-   question and config, score for score. `chains` has room for k; *n_chains says how many there are,
-   0 when no chain exists. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   and u1 another user of both: those that r2_evidence_compute shows for the same question and
+   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
-/* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1, u0's whole
-   history. i1 is the item that u0 took later, so a chain and its mirror are one. u1 shares two
-   items or more with u0. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history.
+   u1 shares two items or more with u0. i1 is the item that u0 took later, so a chain and its
+   mirror are one. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
@@ -647,9 +620,9 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max);
    not have e4, after the user's whole history. The answer is the level of r_step (-1 if NAN).
 
    A question at step k = 1 .. 3 hides the edges e_k .. e4, which it has not revealed, and leaves
-   the chain's other person out of all counts, chains and means of the item: nothing that is
-   computed for the question depends on the existence or the rating of these edges. (Its other edges
-   still count in the global mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
+   the chain's other person out of all counts, chains and means of the item: nothing computed for it
+   depends on these edges or their ratings. (Other edges of this person still count in the global
+   mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question);
 
@@ -672,9 +645,8 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
 
 /* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that
-   of edge e_step of its first chain. User, item, n_history, answer and values are those of the
-   question r2_question_of_step; the chains stay. Errors: R2_ARGUMENT (step not 1 .. 3, no chain),
-   those of r2_evidence_compute; then evidence is unchanged. */
+   of the question r2_question_of_step about its first chain; the chains stay. Errors: R2_ARGUMENT
+   (step not 1 .. 3, no chain), those of r2_evidence_compute; then evidence is unchanged. */
 r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
                               const r2_chain_config *chains, r2_evidence *evidence);
 
@@ -684,16 +656,15 @@ typedef struct r2_draw_config {
     int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
     int32_t min_history; /* interactions of the user before the one that is asked, or half of all
                             that the user has when that is less                  */
-    int64_t min_others;  /* training interactions, by other users, of every item that is asked for:
-                            as the candidates are drawn (D12)                    */
+    int64_t min_train;   /* every item that is asked for is warm: r2_split_warm  */
     uint64_t seed;
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
    different items that the user has no training edge with (repeated where there are fewer). Groups
-   are spread evenly over the users and ask for the latest interactions of each, as a recommendation
-   asks what comes next. question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data
-   have no more. Errors: R2_ARGUMENT (also when the data have none). */
+   are spread evenly over the users and ask for the latest interactions of each. question (n_groups,
+   1 + n_sampled). *n_drawn: groups, fewer when the data have no more. Errors: R2_ARGUMENT (also
+   when the data have none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn);
 
@@ -705,15 +676,12 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 #define R2_MAX_WEIGHT  9  /* largest absolute weight of a fact   */
 #define R2_MAX_TOTAL   24 /* largest absolute running total      */
 
-/* The words for evidence: the quantile buckets of each field, and the weight of each bucket.
-   Learned from training questions alone. */
+/* The words for evidence: the quantile buckets of each field over training questions alone, and the
+   weight of each bucket. */
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
-    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
-                                                   items / share of the sampled ones)) in the
-                                                   bucket, half an observed question added to
-                                                   each share [M6], clipped to +-9 */
+    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* log of a ratio of shares, clipped: [M5]   */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
@@ -775,9 +743,7 @@ r2_prompt_config r2_prompt_config_default(void); /* compact, progressive */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
-/* Adds the compact prompt of evidence->step in the progressive schedule, one word a fact: the
-   chains as the step sees them, then the evidence about the edge that is asked for,
-       <q> c1 field:bucket ... c2 field:bucket ... field:bucket ... */
+/* Adds the compact prompt of evidence->step in the progressive schedule: [M5]. */
 void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
                        r2_text *text);
 
@@ -791,11 +757,9 @@ typedef struct r2_teacher_config {
 
 r2_teacher_config r2_teacher_config_default(void);
 /* Adds the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of every
-   three facts, in the order of the prompt, the strongest, its weight and the running total,
-       <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... c1:7 +3 =+15 </think>
-   A thought has three words and weighs three facts, so each looks back the same distance. `index`
-   keys the noise. It reads the prompt only, so the answer cannot leak into it (unguided). Errors:
-   R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
+   three facts, in the order of the prompt, the strongest, its weight and the running total ([M6]).
+   It reads the prompt only, so the answer cannot leak into it (unguided). `index` keys the noise.
+   Errors: R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
 r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
                              const r2_teacher_config *config, const char *prompt, uint64_t index,
                              r2_text *text);
@@ -827,15 +791,15 @@ typedef struct r2_check {
 } r2_check;
 
 const char *r2_verdict_name(r2_verdict verdict);
-/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. It
-   does not ask whether a cited fact is the strongest, nor whether the answer follows from the
-   total: the answer is learned, not computed. "Faithful" means the verdict R2_TRACE_OK. */
+/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict.
+   "Faithful" means the verdict R2_TRACE_OK: whether a cited fact is the strongest, or the answer
+   follows from the total, is not asked; the answer is learned. */
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
 
 /* ============================================================================== [A7] words ==== */
 
 /* A growing list of token ids. Check owner.failed once at the end: after a failed allocation the
-   list is empty, and further additions do nothing. */
+   list is empty, and additions do nothing. */
 typedef struct r2_tokens {
     int32_t *id; /* (n) a list of stb_ds */
     int64_t n;
@@ -864,8 +828,8 @@ int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
    unknown word; R2_NO_MEMORY. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
-/* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
-   R2_ARGUMENT, and nothing is added. */
+/* Adds the words of `id` (n), single spaces between them. An id out of range is R2_ARGUMENT, and
+   nothing is added. */
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
                           r2_text *out);
 /* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
@@ -874,16 +838,14 @@ r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
-/* Adds all words of a codebook's compact prompts and traces, of every schedule and step, in a fixed
-   order, to an empty vocabulary. Errors: R2_NO_MEMORY. */
+/* Adds all words of a codebook's prompts and traces, of every schedule and step, in a fixed order,
+   to an empty vocabulary. Errors: R2_NO_MEMORY. */
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
-/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671). Each layer computes
-   x += Wo attention(rope(Wq n, Wk n), Wv n) with n = rmsnorm(x), then
-   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); after the last, logits = head rmsnorm(x).
-   All sizes are numbers of elements. */
+/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671). All sizes are numbers of
+   elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
     float rope_theta, norm_eps;
@@ -932,11 +894,10 @@ typedef struct r2_tensor {
     const char *name; /* in a file; "model.layers.<n>." precedes it if per_layer */
 } r2_tensor;
 
-/* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
-   Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
-   pred_row ascends; a row may have several predictions. A branch continues the last sequence before
-   it that is not a branch, as if that one's tokens preceded its own: a common beginning is computed
-   once. */
+/* Sequences laid end to end, and the tokens whose log-probability is wanted. Prediction j asks for
+   log p(pred_token[j] | tokens of its sequence up to row pred_row[j]); pred_row ascends; a row may
+   have several. A branch continues the last sequence before it that is not a branch, as if that
+   one's tokens preceded its own: a common beginning is computed once. */
 typedef struct r2_batch {
     int32_t n_seq;
     const int32_t *seq_begin;  /* (n_seq + 1) rows of sequence s                  */
@@ -981,9 +942,8 @@ float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
 /* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
-   every objective that is a function of log-probabilities (cross-entropy, GRPO, a listwise term).
-   Call it once after r2_forward of the same batch: it overwrites the activations.
-   Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
+   cross-entropy, GRPO, a listwise term. Call it once after r2_forward of the same batch, whose
+   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 /* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
@@ -1014,9 +974,8 @@ typedef struct r2_generation {
 /* One sample of up to 32 tokens at temperature 1. */
 r2_generate_config r2_generate_config_default(void);
 /* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
-   least one token; with max_new more it must fit into n_ctx. Prompts are taken in chunks, so memory
-   does not grow with their number. Free: r2_generation_free; on failure `out` is zeroed.
-   Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   least one token; with max_new more it must fit into n_ctx. Memory does not grow with their
+   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
@@ -1129,10 +1088,10 @@ typedef struct r2_example_config {
     int32_t group;
 } r2_example_config;
 
-/* Writes the prompt of each evidence and its trace by the rule-based teacher, and encodes both.
-   evidence (n). Errors: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those
-   come from records), R2_FORMAT (a word that the vocabulary does not have), those of
-   r2_prompt_build; then `examples` is zeroed. */
+/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors:
+   R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from records),
+   R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build; then `examples`
+   is zeroed. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_example_config *config, const r2_evidence *evidence, int64_t n);
 /* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
@@ -1290,8 +1249,8 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 
 /* ======================================================================== [A11] evaluation ==== */
 
-/* Rank of a positive among candidates (D13). Ties are part of the result, so the order of the list
-   does not matter: `better` candidates score above the positive, `tied` others equal it. */
+/* Rank of a positive among candidates (D13), ties as part of the result: `better` candidates score
+   above it, `tied` others equal it. */
 typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
@@ -1330,9 +1289,9 @@ r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t 
    differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1), R2_NO_MEMORY. */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
                             uint64_t seed, double *lo, double *hi);
-/* Exact two-sided McNemar test of two methods on the same cases: `only_a` cases that a alone got
-   right, `only_b` that b alone did. Returns the probability of a split at least as uneven when both
-   are equally good; NAN when a count is negative. */
+/* Exact two-sided McNemar test on the same cases, only_a of which method a alone got right, only_b
+   method b alone: the probability of a split at least as uneven when both are equally good; NAN
+   when a count is negative. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
@@ -1378,8 +1337,8 @@ typedef struct r2_reasoning {
 } r2_reasoning;
 
 /* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens, or as many
-   as their longest trace and R2_MAX_MARK more: out (n). Free each with r2_reasoning_free; after an
-   error there is nothing to free. Errors: as of r2_score. */
+   as their longest trace and R2_MAX_MARK more: out (n), each to be freed. Errors: as of r2_score;
+   then there is nothing to free. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
 void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
@@ -1393,13 +1352,12 @@ struct r2_run;
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
-   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
-   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item
-   are that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2:
-   of u0 it may use the first n_history interactions, and never the edge (u0, i*). It is called
-   once with n = 0 before the first questions, to prepare or to refuse: then data, split,
-   candidates, graph and index exist, and nothing else. It is never called from two threads at once.
-   A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
+   field. question[q].answer is -1 in ranking; with step_share > 0 some questions of SFT have a step
+   1 .. 3 (r2_question_of_step). The hook must keep D2: of u0 it may use the first n_history
+   interactions, and never the edge (u0, i*). It is called once with n = 0 before the first
+   questions, to prepare or to refuse: then data, split, candidates, graph and index exist, and
+   nothing else. It is never called from two threads at once. A status other than R2_OK, recorded by
+   r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *hook_data, const struct r2_run *run,
                                     const r2_question *question, int64_t n, r2_evidence *evidence);
 
@@ -1408,9 +1366,8 @@ typedef struct r2_run_config {
     int64_t n_groups;    /* training groups of 1 observed + n_sampled items                     */
     int32_t n_sampled;   /* D8                                                                  */
     int32_t min_history; /* of a training question, see r2_draw_config                          */
-    int64_t min_train;   /* training interactions, by other users, of the favourites and the sampled
-                            items of candidates and training questions (D12); 0: all items.
-                            Default 1: what nobody else has is never asked for                  */
+    int64_t min_train;   /* favourites and sampled items, of candidates and training questions, are
+                            warm: r2_split_warm; 0: all items. Default 1                        */
     r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
@@ -1465,22 +1422,22 @@ r2_run_config r2_run_config_full(void);
 /* Loads `path` (anything that r2_data_load takes), splits, builds graph, evidence, prompts,
    traces, vocabulary and an untrained model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
-/* The second half of r2_run_init, for callers who have changed the graph or its index: replaces
-   questions, evidence, codebook, examples, vocabulary and model. Errors: R2_ARGUMENT, R2_NO_MEMORY
-   and those of the hook; then the run has none of these, and can be prepared again. */
+/* The second half of r2_run_init, for callers who have changed the graph or its index: makes
+   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT,
+   R2_NO_MEMORY, those of the hook; then the run has none of these, and can be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
    validation cases (not stopped: config.sft.valid_every 0, n_negatives < n_sampled, no case). A
-   training that was cut off goes on by config.sft.state_path and config.grpo.state_path, [A9]. */
+   training that was cut off goes on: state_path of config.sft and config.grpo. */
 #define R2_N_VALID_CASES 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
 /* Reinforcement learning on questions drawn anew: the users' latest interactions again, beside
    other sampled items. Nobody writes traces for them: rewards need none, so they scale. */
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
-/* Prompts for (user, item) pairs, asked now: after all training interactions. user, item,
-   evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
+/* Prompts for n pairs (user, item), asked now: after all training interactions. Errors: R2_ARGUMENT
+   (not in the data), and those of the parts. */
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
 /* The same for all candidates of a set, case after case. If the user has the first candidate of a
@@ -1492,27 +1449,23 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* The n items with the highest direct scores among those that `user` never interacted with in all
-   data, held-out interactions included; best first, with their reasons. out (n) takes *n_found of
-   them, to be freed with r2_recommendations_free; on failure none. Equal scores: the smaller item
-   number first. */
+   data, held-out or not; best first, equal scores by item number, with their reasons. out (n) takes
+   *n_found of them; on failure none. */
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
-   and their digests into run.json: whenever it is cut off, the old files or the new ones are there
-   and are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not
-   merged), R2_IO, R2_NO_MEMORY. */
+   and their digests into run.json: cut off at any time, the old files or the new ones are loaded,
+   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
-/* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
-   r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
-   and changes nothing. */
+/* Loads what r2_run_save wrote, instead of training. The run must come from r2_run_init with the
+   same data, configuration and hook; a file that does not fit is R2_FORMAT and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
-/* Takes a model that was saved by a run on other data, instead of training: prompts speak of
-   buckets, not of items. The run keeps its own edges, which need no training; what a bucket means,
-   its word in the model and its weight in traces, is that of the bucket at the same place there.
-   Errors: R2_FORMAT (another shape, fields or number of chains), and those of r2_run_load_model;
-   then nothing has changed. */
+/* Takes a model that a run on other data saved, instead of training: prompts speak of buckets, not
+   of items. The run keeps its own edges; the word of a bucket in the model and its weight in traces
+   are those of the bucket at the same place there. Errors: R2_FORMAT (another shape, fields or
+   number of chains), and those of r2_run_load_model; then nothing has changed. */
 r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
 /* ######################################################## INTERFACE B: for builders ########### */
@@ -1522,14 +1475,11 @@ r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 /* Zeroed memory for `count` elements of `size` bytes; NULL (and a recorded R2_NO_MEMORY) when the
    product overflows or memory is short. A count of 0 gives a valid pointer. Free: r2_release. */
 void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
-
-/* Resizes an r2_alloc'd block to `count` elements of `size` bytes; NULL on failure, and then `ptr`
-   is still valid. New bytes are not cleared. */
+/* Resizes an r2_alloc'd block; NULL on failure, and then `ptr` is still valid. New bytes are not
+   cleared. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
-
 /* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
-
 /* Checked arithmetic for sizes that come from files: false on overflow. */
 bool r2_mul_u64(uint64_t a, uint64_t b, uint64_t *product);
 bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
@@ -1543,17 +1493,12 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
 /* Adds bytes, or a printf-style text. A failed allocation sets text->failed and ctx->status. */
 void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
-void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
+void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) R2__PRINTF(3, 4);
 void r2_text_clear(r2_text *text); /* keeps the memory, and a failure */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
-
 /* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
    never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
    R2_NO_MEMORY. */
@@ -1566,9 +1511,8 @@ typedef struct r2_rng {
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams separate the uses of random numbers: two streams never share numbers. Two uses of one
-   stream share them if seed and index are the same: SFT and GRPO shuffle with BATCH, so the same
-   seed gives both the same order. */
+/* Two streams never share numbers. Two uses of one stream share them if seed and index are the
+   same: SFT and GRPO shuffle with BATCH, so the same seed gives both the same order. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
     R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
@@ -1633,16 +1577,14 @@ typedef struct r2_filter {
     int64_t user_core, item_core;  /* the least number of interactions of every user, every item */
 } r2_filter;
 
-/* Drops rows in place, first by rating and time, then repeatedly those of users and items below the
-   core; renumbers users and items in their old order; time_zero becomes the earliest time left.
-   Splits, graphs and candidates of the old rows are no longer valid. Errors: R2_NO_MEMORY; then
-   nothing has changed. */
+/* Drops rows, first by rating and time, then repeatedly those of users and items below the core;
+   renumbers users and items in their old order; time_zero becomes the earliest time left. What was
+   made of the old rows is no longer valid. Errors: R2_NO_MEMORY; then nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
-/* Replaces counts by grades. Plays, hours and purchases have no maximum that many reach, and they
-   differ between users. If fewer than one rating in R2_COUNTS_RARE is at least 0.8 of the largest,
-   each becomes a grade from 1 to 5: 5 times the share of the user's own values that are not larger,
-   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log
-   hook is told. Errors: R2_NO_MEMORY; then nothing has changed. */
+/* Replaces counts (plays, hours, purchases) by grades. If fewer than 1 rating in R2_COUNTS_RARE is
+   at least 0.8 of the largest, each becomes a grade from 1 to 5: 5 times the share of the user's
+   own values that are not larger, rounded up; the log hook is told. Else nothing changes. This rule
+   is ours: D12 speaks of ratings only. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds a line for each way in which the data cannot be meant: -1 or 0 in a tenth of the rows below
@@ -1662,10 +1604,10 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
 /* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the
    user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a
-   set independent of numbering and of programs; one with a tab or a quote in it stands in double
-   quotes, "" inside means one. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too (lines of
-   different lengths, ids that are not in `data`, an item twice, a negative that the user has). */
+/* Candidate sets as text, a case per line, the files' ids between tabs: user, positive, negatives.
+   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO,
+   R2_NO_MEMORY; of loading R2_FORMAT too (lines of different lengths, ids that are not in `data`,
+   an item twice, a negative that the user has). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1728,7 +1670,7 @@ typedef struct r2_records {
 
 /* Adds a copy. Errors: R2_NO_MEMORY. */
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
-/* Adds the line of a record, without a line end. Text is UTF-8; a broken byte becomes U+FFFD. */
+/* Adds the line of a record, without a line end. A byte that is not UTF-8 becomes U+FFFD. */
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
 /* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
@@ -1745,10 +1687,9 @@ typedef struct r2_teacher {
     r2_tally *tally;     /* counts the verdicts; NULL: not wanted */
 } r2_teacher;
 
-/* Builds a prompt for each of n questions and asks the teacher for an output. Adds a record of each
+/* Builds a prompt for each of n questions, asks the teacher for an output, adds a record of each
    output that passes the check and has the right answer (without a teacher, of each prompt), with
-   ids first_id, first_id + 1 ... in the order of the questions. Errors: those of r2_prompt_build
-   and of the teacher, R2_CANCELLED. */
+   ids from first_id on. Errors: those of r2_prompt_build and of the teacher, R2_CANCELLED. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                    int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records);
 
@@ -1761,13 +1702,9 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
 /* Byte-level byte-pair encoding (Sennrich et al., 1508.07909; over bytes as in GPT-2), compatible
    with Hugging Face's tokenizer.json. Text is cut into pieces by a rule; within a piece, which
    starts as single bytes, the two neighbours whose merge was learned first are joined, again and
-   again.
-
-       " Matrix" -> " M" "atrix" -> ids. Any bytes, UTF-8 or not, come back from the ids unchanged
-                                    (with nfc: the text in normal form C comes back).
-
-   Control tokens such as <|im_end|> are told apart from the same characters in a text: only who
-   asks for them gets their ids, so a title that holds one stays a title. */
+   again. Any bytes come back from the ids unchanged (with nfc: their normal form C). Control tokens
+   such as <|im_end|> are told apart from the same characters in a text: only who asks for them gets
+   their ids, so a title that holds one stays a title. */
 typedef enum r2_bpe_rule {
     R2_BPE_GPT2 = 0,   /* contractions | space? letters | space? digits | space? signs | white    */
     R2_BPE_QWEN2,      /* any sign before letters | digits one by one | signs and line ends       */
@@ -1826,8 +1763,8 @@ void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
 
 /* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each
    place; normalised ones in what the others leave) become their ids, as Hugging Face does; without
-   it all is data. O(n log n) in the longest
-   piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte), R2_NO_MEMORY. */
+   it all is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a
+   byte), R2_NO_MEMORY. */
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out);
 /* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of
@@ -1850,11 +1787,11 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
 
 /* ================================================================================ [B5] ops ==== */
 
-/* The model's operations on raw pointers: row-major floats, shapes as name(rows, columns), formulas
-   in one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
-   one sum in one order for any number of threads. A _bwd function ADDS to gradients of parameters;
-   what it does to gradients of activations is said. None allocates and none can fail. [M7] has the
-   plain loops, [E4] the fast ones. */
+/* The model's operations on raw pointers: row-major floats, shapes as name(rows, columns). [M7] has
+   the formulas and the plain loops, each backward below its forward; [E4] the fast ones. Of the
+   context they use n_threads alone. Each output is one sum in one order for any number of threads.
+   A _bwd function ADDS to gradients of parameters and SETS those of activations, but where `dx +=`
+   is said. None allocates and none can fail. */
 
 /* Which operand of a product is transposed: NT as in the forward pass, NN as in the gradient of the
    input, TN as in that of the weight. */
@@ -1865,18 +1802,15 @@ typedef enum r2_layout { R2_NT, R2_NN, R2_TN } r2_layout;
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add);
 
-/* y(R,C) = x(R,C) * rstd(R) * gain(C), rstd = 1 / sqrt(mean(x^2) + eps)       (arXiv 1910.07467) */
+/* y(R,C), rstd(R) of x(R,C) with gain(C); dx +=, dgain NULL: frozen (arXiv 1910.07467). */
 void r2_rmsnorm_fwd(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain,
                     int64_t R, int64_t C, float eps);
-/* dx += rstd (gain dy - xn mean(gain dy xn)), dgain += sum over rows of dy xn, with xn = x rstd.
-   dgain may be NULL (frozen). */
 void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x,
                     const float *gain, const float *rstd, int64_t R, int64_t C);
 
-/* Rotary positions, halves rotated (arXiv 2104.09864): of each head of x (x_1, x_2 its halves)
-   x_1' = x_1 cos - x_2 sin, x_2' = x_2 cos + x_1 sin, in place, on the first n_head heads of
+/* Rotary positions, halves rotated (arXiv 2104.09864), in place, on the first n_head heads of
    x(R, ld). `table` (n_ctx, d_head) has cos in the first half of a row, sin in the second.
-   direction -1 rotates back: the gradient. */
+   direction 1; -1 rotates back: the gradient. */
 void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
              int64_t R, int32_t n_head, int32_t d_head, int direction);
 
@@ -1892,20 +1826,14 @@ typedef struct r2_attention {
 
 /* Floats of scratch that the next two need for these sequences and ctx->n_threads. */
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape);
-/* out(R, n_head d_head) = softmax(q k^T / sqrt(d_head)) v;  lse(R, n_head) is the logarithm of each
-   row's sum of exponentials, from which the backward pass computes the probabilities again. */
+/* out(R, n_head d_head);  lse(R, n_head): the logarithm of each row's sum of exponentials. */
 void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
                       const float *qkv, float *scratch);
-/* Sets dqkv. With P the probabilities and D = rowsum(dout out):
-   dv = P^T dout,  dS = P (dout v^T - D) / sqrt(d_head),  dq = dS k,  dk = dS^T q. */
 void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
                       const float *out, const float *lse, const float *qkv, float *scratch);
 
-/* y(R,F) = silu(g) u with g, u the halves of gu(R, 2F); silu(g) = g / (1 + exp(-g))
-   (arXiv 2002.05202). */
+/* y(R,F) of gate and up, the halves of gu(R, 2F); dgu may be gu (arXiv 2002.05202). */
 void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
-/* Sets dgu: du = dy silu(g),  dg = dy u s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)). dgu may be
-   gu. */
 void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
                    int64_t F);
 
@@ -1915,7 +1843,7 @@ void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t
 void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
                   int64_t R, int64_t C);
 
-/* y(R,C) += bias(C);   dbias(C) += sum over rows of dy. */
+/* y(R,C) += bias(C). */
 void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
 
@@ -1952,17 +1880,14 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V);
 /* Turns logits into dlogits in place, for a loss with derivative dlogp[j] by the log-probability of
-   token[j] in row r, where begin[r] <= j < begin[r + 1]:
-   dlogits_v = sum_j dlogp_j [token_j = v] - (sum_j dlogp_j) exp(logits_v - lse). */
+   token[j] in row r, where begin[r] <= j < begin[r + 1]. */
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
 
 /* sum(x^2) over x(n): of a gradient, the square of its norm. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n);
 
-/* One step of AdamW on w(n) with gradient g and moments m, v; g' = scale g:
-   m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2,
-   w = (1 - lr decay) w - lr fix1 m / (sqrt(fix2 v) + eps). */
+/* One step of AdamW on w(n) with gradient g and moments m, v. */
 typedef struct r2_adamw_factors {
     float beta1, beta2, eps, lr, decay;
     float scale;      /* of the gradient, by clipping                */
@@ -2009,9 +1934,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
    adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A
-   file that breaks a rule of the format, or whose tensors are not exactly the model's, is
-   R2_FORMAT, and the model stays as it was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape. A file that breaks a rule of the
+   format, or whose tensors are not exactly the model's, is R2_FORMAT, and the model stays as it
+   was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
@@ -2041,7 +1966,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
 /* ==================================================================== [B7] counterfactuals ==== */
 
 /* Does the answer follow from what the reasoning cites (D14)? One fact of a prompt is changed, to
-   the bucket of its field that says the opposite most strongly, or to "-", nothing to count. */
+   the bucket of its field that says the opposite most strongly, or to "-". */
 typedef enum r2_change { R2_CHANGE_FLIP = 0, R2_CHANGE_REMOVE } r2_change;
 
 /* The change of the fact whose weight the trace gives most, beside the same change of facts that it
@@ -2186,6 +2111,11 @@ static inline void r2__need_ieee(void) {
 #endif
 }
 
+/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
+   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
+   own, and these are added in their order. So results depend on neither ([E9]). */
+enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
@@ -2214,6 +2144,32 @@ typedef struct r2__bound {
 /* `fingerprint` (NULL: not wanted) takes the values too. */
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
                                   uint64_t *fingerprint);
+
+/* Every r2__check_x looks at what a caller passes, before it is used: [E1]. */
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c);
+static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config);
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
+                                    bool no_item);
+static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                                  const r2_evidence *evidence);
+static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c);
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call);
+static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch);
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token);
+static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
+                                     int32_t outputs, int64_t rows_each);
+static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex);
+static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
+                                      uint64_t *fingerprint);
+static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c);
+static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
+static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
+static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
+static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
+                                  int64_t n, r2_evidence *evidence);
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
 static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
 static bool r2__file_exists(r2_ctx *ctx, const char *path);
@@ -2224,6 +2180,8 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
+static void r2__work_free(r2_ctx *ctx, r2_model *model);
+static bool r2__is_small(const r2_model *model);
 static int r2__n_threads(const r2_ctx *ctx);
 /* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
 typedef struct r2__range {
@@ -2237,6 +2195,19 @@ static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int6
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size);
 static bool r2__is_first(const r2_ctx *ctx);
 
+/* Plain loops of part one that part two has faster: with R2_REFERENCE they are what the library
+   calls; else they are named r2_x_plain and serve the tests that compare both. */
+#if defined(R2_REFERENCE)
+#define R2__PLAIN(type, name) type name
+#else
+#define R2__PLAIN(type, name) static inline type name##_plain
+#endif
+
+/* Zeroed memory for n elements of a type, or NULL; the second in an arena. */
+#define R2__NEW(ctx, type, n) ((type *)r2_alloc(ctx, (uint64_t)(n), sizeof(type)))
+#define R2__ARENA_NEW(ctx, arena, type, n)                                                         \
+    ((type *)r2_arena_alloc(ctx, arena, (uint64_t)(n), sizeof(type)))
+
 /* R2_PARALLEL_FOR where the body is one statement. One thread goes without a parallel region: even
    that of a single thread costs as much as norming a row, and so does the next one of several. */
 #define R2__FOR_EACH(threads, i, n, statement)                                                     \
@@ -2247,6 +2218,15 @@ static bool r2__is_first(const r2_ctx *ctx);
             for (int64_t i = 0; i < (n); ++i) statement;                                           \
         }                                                                                          \
     } while (0)
+
+/* Binary search: `begin` and `end` become the first place `at` of [begin, end) for which `before`
+   is false; it is true up to there. */
+#define R2__SEARCH(begin, end, at, before)                                                         \
+    while (begin < end) {                                                                          \
+        const int64_t at = begin + (end - begin) / 2;                                              \
+        if (before) begin = at + 1;                                                                \
+        else end = at;                                                                             \
+    }
 
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
@@ -2292,20 +2272,15 @@ void r2_data_free(r2_ctx *ctx, r2_data *data) {
     memset(data, 0, sizeof *data);
 }
 
-/* First position in [begin, end) of the ascending `values` with a value >= x. */
-static int64_t r2__lower_bound(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
-    while (begin < end) {
-        int64_t middle = begin + (end - begin) / 2;
-        if (values[middle] < x) begin = middle + 1;
-        else end = middle;
-    }
-    return begin;
+/* Place of x among the ascending values begin .. end - 1, or -1. */
+static int64_t r2__find(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
+    const int64_t last = end;
+    R2__SEARCH(begin, end, at, values[at] < x);
+    return begin < last && values[begin] == x ? begin : -1;
 }
 
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
-    int64_t end = data->user_begin[user + 1];
-    int64_t at = r2__lower_bound(data->item, data->user_begin[user], end, item);
-    return at < end && data->item[at] == item ? at : -1;
+    return r2__find(data->item, data->user_begin[user], data->user_begin[user + 1], item);
 }
 
 int64_t r2_data_user(const r2_data *data, const char *key) {
@@ -2344,9 +2319,7 @@ static int r2__moment_order(const void *left, const void *right) {
 }
 
 r2_split_config r2_split_config_default(void) {
-    r2_split_config config;
-    memset(&config, 0, sizeof config);
-    config.seed = 1;
+    const r2_split_config config = {0.0f, 1};
     return config;
 }
 
@@ -2358,7 +2331,7 @@ static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *da
         int64_t degree = data->user_begin[u + 1] - data->user_begin[u];
         most = degree > most ? degree : most;
     }
-    moment = (r2__moment *)r2_alloc(ctx, (uint64_t)most, sizeof *moment);
+    moment = R2__NEW(ctx, r2__moment, most);
     if (!moment) return ctx->status;
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
@@ -2382,10 +2355,7 @@ static int64_t r2__last_positive(const r2_split *split, const r2_data *data, int
 }
 
 static r2_target r2__target_make(const r2_data *data, uint32_t user, int64_t row) {
-    r2_target target;
-    target.user = user;
-    target.item = data->item[row];
-    target.row = row;
+    const r2_target target = {user, data->item[row], row};
     return target;
 }
 
@@ -2409,10 +2379,10 @@ static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *da
     memset(split, 0, sizeof *split);
     split->config = config ? *config : r2_split_config_default();
     if (split->config.min_positive == 0.0f) split->config.min_positive = 0.8f * data->rating_max;
-    split->role = (uint8_t *)r2_alloc(ctx, n, sizeof *split->role);
-    split->by_time = (int64_t *)r2_alloc(ctx, n, sizeof *split->by_time);
-    split->test = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->test);
-    split->valid = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->valid);
+    split->role = R2__NEW(ctx, uint8_t, n);
+    split->by_time = R2__NEW(ctx, int64_t, n);
+    split->test = R2__NEW(ctx, r2_target, n_targets);
+    split->valid = R2__NEW(ctx, r2_target, n_targets);
     if (!split->role || !split->by_time || !split->test || !split->valid) return ctx->status;
     return r2__split_order(ctx, split, data);
 }
@@ -2447,7 +2417,7 @@ void r2_split_thin(r2_split *split, int64_t n) {
 
 /* Training interactions of each item (n_items), or NULL. */
 static int64_t *r2__train_degrees(r2_ctx *ctx, const r2_data *data, const uint8_t *role) {
-    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
+    int64_t *n = R2__NEW(ctx, int64_t, data->n_items);
     for (int64_t k = 0; k < data->n_ratings && n; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
     return n;
 }
@@ -2493,19 +2463,14 @@ void r2_split_free(r2_ctx *ctx, r2_split *split) {
 /* The item of rank `rank`, from 0, among those that are not in the `n` ascending items of a user:
    rank + the number of seen items before it. */
 static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
-    int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
-    while (begin < end) {
-        int64_t middle = begin + (end - begin) / 2;
-        if ((int64_t)seen[middle] - middle <= rank) begin = middle + 1;
-        else end = middle;
-    }
+    int64_t begin = 0; /* becomes the first place with more than `rank` unseen before it */
+    R2__SEARCH(begin, n, at, (int64_t)seen[at] - at <= rank);
     return (uint32_t)(rank + begin);
 }
 
-/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw
-   from. */
+/* A negative, which may have been drawn before. warm (n_items): items to draw from, NULL: all. */
 static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular,
-                                  const uint8_t *marked) {
+                                  const uint8_t *warm) {
     const uint32_t *seen = data->item + data->user_begin[user];
     int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
     uint32_t item;
@@ -2516,30 +2481,30 @@ static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t use
     }
     do item = r2__unseen_item(seen, n_seen,
                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    while (marked && !marked[item]);
+    while (warm && !warm[item]);
     return item;
 }
 
 /* Number of different negatives that a user can get. */
-static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
+static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *warm) {
     int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
     int64_t n = data->n_items - (end - begin);
-    if (!marked) return n;
+    if (!warm) return n;
     n = 0;
-    for (int64_t i = 0; i < data->n_items; ++i) n += marked[i] != 0;
-    for (int64_t k = begin; k < end; ++k) n -= marked[data->item[k]] != 0;
+    for (int64_t i = 0; i < data->n_items; ++i) n += warm[i] != 0;
+    for (int64_t k = begin; k < end; ++k) n -= warm[data->item[k]] != 0;
     return n;
 }
 
 /* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
-                                const r2_negatives *negatives, const uint8_t *marked) {
+                                const r2_negatives *negatives, const uint8_t *warm) {
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
                              (uint64_t)target.user << 32 | target.item);
     row[0] = target.item;
     for (int64_t k = 1; k <= negatives->n;) {
         int64_t j = 1;
-        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, marked);
+        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, warm);
         while (j < k && row[j] != row[k]) ++j;
         if (j == k) ++k; /* else it was drawn before: draw again */
     }
@@ -2551,8 +2516,8 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     uint64_t cells;
     memset(c, 0, sizeof *c);
     if (!r2_mul_u64((uint64_t)n_cases, (uint64_t)n_per_case, &cells)) cells = UINT64_MAX;
-    c->user = (uint32_t *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *c->user);
-    c->item = (uint32_t *)r2_alloc(ctx, cells, sizeof *c->item);
+    c->user = R2__NEW(ctx, uint32_t, n_cases);
+    c->item = R2__NEW(ctx, uint32_t, cells);
     if (!c->user || !c->item) {
         r2_candidates_free(ctx, c);
         return ctx->status;
@@ -2562,44 +2527,44 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     return R2_OK;
 }
 
-/* Marks the items with min_train training interactions or more (n_items); NULL: no memory. */
-static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
+/* Which items have min_train training interactions or more (n_items); NULL: no memory. */
+static uint8_t *r2__warm_items(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
-    int64_t *n = r2__train_degrees(ctx, data, negatives->common->role);
-    uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
-    for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
+    int64_t *n = r2__train_degrees(ctx, data, negatives->warm->role);
+    uint8_t *warm = n ? R2__NEW(ctx, uint8_t, n_items) : NULL;
+    for (uint64_t i = 0; i < n_items && warm; ++i) warm[i] = n[i] >= negatives->min_train;
     r2_release(ctx, n);
-    return marked;
+    return warm;
 }
 
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives) {
     const int64_t n = negatives->n;
-    uint8_t *marked = NULL;
+    uint8_t *warm = NULL;
     r2_status status;
     memset(c, 0, sizeof *c);
     if (n_targets < 0 || n < 0 || n > data->n_items)
         return r2_fail(ctx, R2_ARGUMENT,
                        "candidates: n_targets = %lld, expected >= 0; n = %lld, expected 0 to %lld",
                        (long long)n_targets, (long long)n, (long long)data->n_items);
-    if (negatives->popular && negatives->common)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
-    if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
+    if (negatives->popular && negatives->warm)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or warm, found both");
+    if (negatives->warm && !(warm = r2__warm_items(ctx, data, negatives))) return ctx->status;
     status = r2__candidates_alloc(ctx, c, n_targets, n + 1);
     c->n_cases = 0;
     for (int64_t k = 0; k < n_targets && status == R2_OK; ++k) {
-        if (r2__count_negatives(data, targets[k].user, marked) < n) continue;
+        if (r2__count_negatives(data, targets[k].user, warm) < n) continue;
         c->user[c->n_cases] = targets[k].user;
         r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], negatives,
-                            marked);
+                            warm);
     }
     if (status == R2_OK && n_targets > 0 && c->n_cases == 0)
         status = r2_fail(ctx, R2_ARGUMENT,
                          "candidates: expected a user with %lld unseen items, "
                          "found none",
                          (long long)n);
-    r2_release(ctx, marked);
+    r2_release(ctx, warm);
     if (status != R2_OK) r2_candidates_free(ctx, c);
     return status;
 }
@@ -2639,7 +2604,7 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
         return R2_OK;
     }
     for (int64_t k = 0; k < data->n_ratings; ++k) g->n_edges += role[k] == R2_TRAIN;
-    g->user_begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users + 1, sizeof *g->user_begin);
+    g->user_begin = R2__NEW(ctx, int64_t, g->n_users + 1);
     g->user_item = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_item);
     g->user_rating = (float *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_rating);
     g->user_time = (int32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_time);
@@ -2659,7 +2624,7 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
 /* The item side: a counting sort of the edges by item. Users are visited in ascending order, which
    leaves the users of each item ascending. */
 static r2_status r2__graph_items(r2_ctx *ctx, r2_graph *g) {
-    int64_t *begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items + 2, sizeof *begin);
+    int64_t *begin = R2__NEW(ctx, int64_t, g->n_items + 2);
     g->item_begin = begin;
     g->item_user = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_user);
     g->item_edge = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_edge);
@@ -2714,9 +2679,7 @@ int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item) {
 }
 
 int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
-    int64_t end = graph->user_begin[user + 1];
-    int64_t at = r2__lower_bound(graph->user_item, graph->user_begin[user], end, item);
-    return at < end && graph->user_item[at] == item ? at : -1;
+    return r2__find(graph->user_item, graph->user_begin[user], graph->user_begin[user + 1], item);
 }
 
 /* ---- butterflies ---- */
@@ -2772,8 +2735,7 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_
     const bool from_users = r2__two_step_paths(&items) <= r2__two_step_paths(&users);
     const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
     const int n_lanes = r2_threads(ctx, g->n_edges);
-    uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
-                                           sizeof *paths);
+    uint32_t *paths = R2__NEW(ctx, uint32_t, n_lanes * from->n);
     if (!paths) return ctx->status;
     R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
         for (int64_t start = lane; start < from->n; start += n_lanes)
@@ -2786,8 +2748,8 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph) {
     r2_status status = R2_OK;
     memset(b, 0, sizeof *b);
-    b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
-    b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
+    b->edge = R2__NEW(ctx, int64_t, graph->n_edges);
+    b->user = R2__NEW(ctx, int64_t, graph->n_users);
     if (!b->edge || !b->user) status = ctx->status;
     if (status == R2_OK) status = r2__all_edge_butterflies(ctx, graph, b->edge);
     if (status != R2_OK) {
@@ -2833,19 +2795,25 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ---- the index: edges in order of time ---- */
 
+/* An edge of user u and its place in time. */
+static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, int64_t u,
+                                  int64_t e) {
+    const r2_graph *g = index->graph;
+    return r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e], e);
+}
+
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
 static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data) {
     const r2_graph *g = index->graph;
-    r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
-    uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
-    uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
+    r2__moment *moment = R2__NEW(ctx, r2__moment, g->n_edges);
+    uint32_t *owner = R2__NEW(ctx, uint32_t, g->n_edges);
+    uint32_t *seen = R2__NEW(ctx, uint32_t, g->n_users);
     r2_status status = R2_NO_MEMORY;
     if (moment && owner && seen) {
         for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
                 owner[e] = (uint32_t)u;
-                moment[e] = r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e],
-                                            e);
+                moment[e] = r2__edge_moment(index, data, u, e);
             }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
@@ -2945,18 +2913,18 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->graph = graph;
     index->min_positive = min_positive;
     index->seed = seed;
-    index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
-    index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
-    index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
-    index->by_rank = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->by_rank);
-    index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
-    index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
-    index->key = (uint32_t *)r2_alloc(ctx, n_users, sizeof *index->key);
-    index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
-    index->fade = (r2_fade *)r2_alloc(ctx, longest, sizeof *index->fade);
-    index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
-    index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
-    index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
+    index->position = R2__NEW(ctx, uint32_t, n_edges);
+    index->by_time = R2__NEW(ctx, int64_t, n_edges);
+    index->rank = R2__NEW(ctx, int64_t, n_edges);
+    index->by_rank = R2__NEW(ctx, uint32_t, n_edges);
+    index->user_mean = R2__NEW(ctx, float, n_users);
+    index->inv_root = R2__NEW(ctx, double, n_users);
+    index->key = R2__NEW(ctx, uint32_t, n_users);
+    index->half10 = R2__NEW(ctx, float, 2 * longest);
+    index->fade = R2__NEW(ctx, r2_fade, longest);
+    index->fade_share = R2__NEW(ctx, float, n_edges);
+    index->genres = R2__NEW(ctx, uint64_t, n_items);
+    index->year = R2__NEW(ctx, int16_t, n_items);
     if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
         index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
         index->genres && index->year)
@@ -2993,12 +2961,16 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
 /* The user of an edge. */
 static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
     int64_t user = 0, end = g->n_users;
-    while (end - user > 1) {
-        const int64_t middle = user + (end - user) / 2;
-        if (g->user_begin[middle] <= edge) user = middle;
-        else end = middle;
-    }
+    R2__SEARCH(user, end, u, g->user_begin[u + 1] <= edge);
     return (uint32_t)user;
+}
+
+/* Whether the edge of a rank is before (< 0) or after another moment. */
+static int r2__rank_order(const r2_index *index, const r2_data *data, int64_t rank,
+                          const r2__moment *other) {
+    const int64_t e = (int64_t)index->by_rank[rank];
+    const r2__moment own = r2__edge_moment(index, data, r2__edge_user(index->graph, e), e);
+    return r2__moment_order(&own, other);
 }
 
 int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item) {
@@ -3006,14 +2978,8 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
     const int64_t row = r2_data_find(data, user, item);
     int64_t begin = 0, end = g->n_edges; /* the edges before by_rank[begin] are before the row */
     if (row < 0) return 0;
-    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], 0);
-    while (begin < end) {
-        const int64_t middle = begin + (end - begin) / 2, e = (int64_t)index->by_rank[middle];
-        const r2__moment other = r2__moment_make(data, index->seed, r2__edge_user(g, e),
-                                                 g->user_item[e], g->user_time[e], 0);
-        if (r2__moment_order(&other, &asked) < 0) begin = middle + 1;
-        else end = middle;
-    }
+    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], -1);
+    R2__SEARCH(begin, end, k, r2__rank_order(index, data, k, &asked) < 0);
     return g->n_edges - begin;
 }
 
@@ -3095,8 +3061,8 @@ typedef struct r2__history {
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
-    r2__path *shared;  /* (1 + length) paths over one u1, by mark or side by side              */
-    int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it          */
+    r2__path *shared;  /* (1 + length) paths over one u1: by place + 1, or side by side        */
+    int32_t *place_of; /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
     r2_arena memory;
@@ -3125,15 +3091,14 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     h->end = question->n_history;
     h->length = question->n_history - h->hidden.n_places;
     n = (uint64_t)h->length;
-    h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
-    h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
-    h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n + 1, sizeof *h->shared);
-    h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
-                                        sizeof *h->mark);
-    if (!h->degree || !h->weight || !h->shared || !h->mark) return false;
+    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, n);
+    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, n);
+    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, n + 1);
+    h->place_of = R2__ARENA_NEW(ctx, &h->memory, int32_t, index->graph->n_items);
+    if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
         const uint32_t i0 = index->graph->user_item[r2__history_edge(h, p)];
-        h->mark[i0] = p + 1;
+        h->place_of[i0] = p + 1;
         h->degree[p] = r2__degree_without(h, i0);
         h->weight[p] = index->half10[h->length - 1 - p] / sqrtf((float)h->degree[p] + 1.0f);
     }
@@ -3153,7 +3118,7 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
 static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     const r2_graph *g = h->index->graph;
     const uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &h->memory, n_users + 2, sizeof *begin);
+    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
     if (!begin) return false;
     for (int pass = 0; pass < 2; ++pass) {
         for (int32_t p = 0; p < h->length; ++p) {
@@ -3179,7 +3144,7 @@ static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     return true;
 }
 
-/* The paths over u1 in order of place, and their number: listed, or by the marks on u1's row; then
+/* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
    they stay valid until the next call. */
 static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t *n) {
     const r2_graph *g = h->index->graph;
@@ -3192,9 +3157,9 @@ static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t
     for (int32_t p = 1; p <= h->length; ++p) h->shared[p].place = -1;
     for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
         /* what is not shared goes to 0, which is cheaper than an unpredictable branch */
-        const int32_t mark = h->mark[g->user_item[e]];
-        const r2__path path = {mark - 1, h->index->position[e], e};
-        h->shared[mark] = path;
+        const int32_t at = h->place_of[g->user_item[e]];
+        const r2__path path = {at - 1, h->index->position[e], e};
+        h->shared[at] = path;
     }
     for (int32_t p = 1; p <= h->length; ++p) {
         h->shared[*n] = h->shared[p];
@@ -3336,12 +3301,13 @@ static void r2__keep_best(r2__best *best, const r2__chosen *chain) {
     best->n += best->n < best->k;
 }
 
-/* Puts u1's best chain to the target by `edge` among the best; n > 0 paths lead over u1. */
-static void r2__keep_target(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
-                            int64_t edge, r2__best *best) {
-    const r2__path to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
-    const r2__chosen chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
-    r2__keep_best(best, &chain);
+/* The best chain over u1, over whom n paths lead: to the target by `edge`, or, -1, a closed one. */
+static r2__chosen r2__best_chain(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
+                                 int64_t edge) {
+    r2__path over = path[0], to = over;
+    if (edge >= 0) to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
+    else r2__best_pair(h, path, n, &over, &to);
+    return r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
 }
 
 /* The best chain of each person who is kept, the k best of these. */
@@ -3352,19 +3318,14 @@ static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t 
     r2__best best = {chosen, k, 0};
     for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
         const uint32_t u1 = r2__person_at(h, item, j);
+        int64_t n = 0, edge = -1;
         const r2__path *path;
-        r2__path over = {0, 0, 0}, to = over;
         r2__chosen chain;
-        int64_t n;
         if (h->index->key[u1] > last_key) continue;
         path = r2__paths_over(h, u1, &n);
         if (r2__n_chains(item, n) < 1) continue;
-        if (item != R2_NO_ITEM) {
-            r2__keep_target(h, u1, path, n, (int64_t)g->item_edge[g->item_begin[item] + j], &best);
-            continue;
-        }
-        r2__best_pair(h, path, n, &over, &to);
-        chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+        if (item != R2_NO_ITEM) edge = (int64_t)g->item_edge[g->item_begin[item] + j];
+        chain = r2__best_chain(h, u1, path, n, edge);
         r2__keep_best(&best, &chain);
     }
     return best.n;
@@ -3387,13 +3348,9 @@ static int64_t r2__list_people(const r2__history *h, uint32_t item, r2__person *
 
 /* The person whom chain number x leads over: the last one with before <= x. */
 static int64_t r2__person_of(const r2__person *person, int64_t n, int64_t x) {
-    int64_t low = 0, high = n - 1;
-    while (low < high) {
-        int64_t middle = high - (high - low) / 2;
-        if (person[middle].before <= x) low = middle;
-        else high = middle - 1;
-    }
-    return low;
+    int64_t at = 0;
+    R2__SEARCH(at, n, k, person[k + 1].before <= x);
+    return at;
 }
 
 /* Number j of the pairs 01 02 12 03 13 23 ...: row `second` starts at its triangular number. */
@@ -3426,57 +3383,9 @@ static int64_t r2__draw_new(r2_rng *rng, int64_t total, int64_t *drawn, int64_t 
     return x;
 }
 
-/* Places of u0 and of the person left out among the users of an item, ascending; their number. */
-static int64_t r2__hidden_users(const r2__history *h, const uint32_t *users, int64_t n,
-                                uint32_t place[2]) {
-    const uint32_t a = h->user, b = h->hidden.left_out;
-    const uint32_t who[2] = {a < b ? a : b, a < b ? b : a};
-    int64_t n_hidden = 0;
-    for (int j = 0; j < 2; ++j) {
-        const int64_t at = r2__lower_bound(users, 0, n, who[j]);
-        if (at < n && users[at] == who[j]) place[n_hidden++] = (uint32_t)at;
-    }
-    return n_hidden;
-}
-
-static bool r2__was_chosen(const r2__chosen *chosen, int64_t n, uint32_t u1, int32_t place) {
-    for (int64_t k = 0; k < n; ++k)
-        if (chosen[k].u1 == u1 && chosen[k].over.place == place) return true;
-    return false;
-}
-
-/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and
-   an item i0 of the history; it is a chain when u1 has i0. Every chain is proposed equally often,
-   and which one is accepted does not depend on how long it took, so a limit on the number of
-   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
+/* A quicker way to k uniform target chains, where there are many: [E9]. False: none is chosen. */
 static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r2_rng *rng,
-                               r2__chosen *chosen) {
-    const r2_graph *g = h->index->graph;
-    const uint32_t *users = g->item_user + g->item_begin[item];
-    const int64_t n_users = r2_graph_item_degree(g, item);
-    const int64_t mean_degree = (g->n_edges - h->hidden.n_edges) / g->n_users;
-    uint32_t hidden[2];
-    const int64_t n_others = n_users - r2__hidden_users(h, users, n_users, hidden);
-    int64_t limit = n_others * (h->length + mean_degree) / 64; /* half of listing them all */
-    int64_t n = 0;
-    while (n < k && h->length > 0 && limit-- > 0) {
-        const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
-        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
-        const uint32_t u1 = users[at];
-        const r2__path *path;
-        int64_t n_paths;
-        r2__path over;
-        over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
-        over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
-        if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
-        over.position = h->index->position[over.edge];
-        path = r2__paths_over(h, u1, &n_paths);
-        chosen[n++] =
-            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
-                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
-    }
-    return n == k;
-}
+                               r2__chosen *chosen);
 
 /* Draws chains, or people and then a chain of each. person (n_people + 1): room for a list; drawn
    (k): room for numbers. */
@@ -3526,44 +3435,6 @@ static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t ite
 
 /* ---- asking for chains ---- */
 
-static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config) {
-    if (config->k < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected k >= 0",
-                       (long long)config->k);
-    if ((int)config->law < 0 || (int)config->law > R2_CHAINS_UNIFORM_USERS)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: law = %d, expected 0 to %d", (int)config->law,
-                       (int)R2_CHAINS_UNIFORM_USERS);
-    return R2_OK;
-}
-
-/* `no_item`: R2_NO_ITEM is allowed. */
-static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
-                                    bool no_item) {
-    int64_t degree;
-    if ((int64_t)q->user >= g->n_users)
-        return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
-                       (unsigned)q->user, (long long)g->n_users);
-    if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
-        return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
-                       (unsigned)q->item, (long long)g->n_items);
-    degree = r2_graph_user_degree(g, q->user);
-    if (q->n_history < 0 || q->n_history > degree)
-        return r2_fail(ctx, R2_ARGUMENT, "question: n_history = %d, expected 0 to %lld, the "
-                       "interactions of user %u", (int)q->n_history, (long long)degree,
-                       (unsigned)q->user);
-    if (q->step < 0 || q->step > 4)
-        return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
-    if (q->future < 0 || q->future > g->n_edges)
-        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
-                       (long long)q->future, (long long)g->n_edges);
-    if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
-                             (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
-        return r2_fail(ctx, R2_ARGUMENT, "question: other_user = %u, other_item = %u, expected "
-                       "another user and another item of the graph", (unsigned)q->other_user,
-                       (unsigned)q->other_item);
-    return R2_OK;
-}
-
 static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                                const r2_chain_config *config, r2_chain *chains,
                                int64_t *n_chains) {
@@ -3576,7 +3447,7 @@ static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_ques
     if (status == R2_OK) status = r2__check_question(ctx, index->graph, question, closed);
     if (status != R2_OK) return status;
     memset(&h, 0, sizeof h);
-    chosen = (r2__chosen *)r2_alloc(ctx, (uint64_t)config->k, sizeof *chosen);
+    chosen = R2__NEW(ctx, r2__chosen, config->k);
     if (chosen && r2__history_init(ctx, &h, index, question) &&
         (!closed || r2__history_list(ctx, &h)))
         n = r2__choose_chains(ctx, &h, question->item, config, chosen);
@@ -3766,11 +3637,11 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     if (!r2__history_init(ctx, h, index, question)) return false;
     if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
     length = (uint64_t)h->length;
-    view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
-    view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
-    view->n_paths = (int32_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
-    view->closest = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
-    view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
+    view->inv_degree = R2__ARENA_NEW(ctx, &h->memory, float, length);
+    view->simrec = R2__ARENA_NEW(ctx, &h->memory, float, n_users);
+    view->n_paths = R2__ARENA_NEW(ctx, &h->memory, int32_t, n_users);
+    view->closest = R2__ARENA_NEW(ctx, &h->memory, float, n_users);
+    view->sum = R2__ARENA_NEW(ctx, &h->memory, r2__link_sum, length);
     if (!view->inv_degree || !view->simrec || !view->n_paths || !view->closest || !view->sum)
         return false;
     r2__view_similarity(view);
@@ -3780,41 +3651,6 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
 }
 
 /* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
-
-/* A walk reads every edge of the graph. Reading them takes longer than the sums, so several
-   questions share one walk, each in a lane of its own. Lanes do not mix, so their number changes no
-   bit. */
-#define R2__WALKS 8
-
-typedef struct r2__solve {
-    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
-    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
-    double ridge[R2__WALKS];          /* of each lane */
-    double (*at_item)[R2__WALKS];     /* (n_items) */
-    float *deep;                      /* (lanes, n_users) */
-    r2_arena memory;
-} r2__solve;
-
-/* Memory for another block of questions, that of the one before if it suffices. Rows of users who
-   take no part are neither written nor read. */
-static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_index *index) {
-    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
-    const uint64_t n_items = (uint64_t)index->graph->n_items;
-    r2_arena *m = &s->memory;
-    r2_arena_reset(ctx, m);
-    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
-    s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
-    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
-        return false;
-    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
-    return true;
-}
 
 /* The ridge: the largest eigenvalue that the cosines of the users who take part would have by
    chance, u0 and the person left out not counted. A stride s leaves users / s of them; `items` does
@@ -3838,97 +3674,75 @@ static double r2__noise_edge(const r2__history *h) {
     return root * root;
 }
 
-/* c of one question: its lane of `residual` and `direction`. */
-static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
+static inline double r2__dot_users(const r2_index *index, const double *a, const double *b) {
+    double sum = 0.0;
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride) sum += a[v] * b[v];
+    return sum;
+}
+
+/* out = (K + ridge) x: every user adds x / sqrt(n_v) to each of its items, then every item passes
+   its sum on to each of its users. u0 and the person left out pass nothing on and receive nothing,
+   so their edges change nothing, not even the rounding. at_item (n_items) */
+static inline void r2__deep_walk(const r2__history *h, double ridge, const double *x,
+                                 double *at_item, double *out) {
+    const r2_index *index = h->index;
+    const r2_graph *g = index->graph;
+    memset(at_item, 0, (size_t)g->n_items * sizeof *at_item);
+    for (int64_t v = 0; v < g->n_users; v += index->stride)
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+            at_item[g->user_item[e]] += index->inv_root[v] * x[v];
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double sum = 0.0;
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+            sum += at_item[g->user_item[e]];
+        out[v] = index->inv_root[v] * sum;
+        out[v] += ridge * x[v];
+    }
+    out[h->user] = 0.0;
+    if (h->hidden.left_out != R2__NO_USER) out[h->hidden.left_out] = 0.0;
+}
+
+static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *view) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
+    const int64_t n = index->graph->n_users, s = index->stride;
     const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
-    s->ridge[lane] = r2__noise_edge(h);
-    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
-        s->direction[v][lane] = s->residual[v][lane] =
-            (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+    const double ridge = r2__noise_edge(h);
+    double *a = R2__ARENA_NEW(ctx, memory, double, n);
+    double *residual = R2__ARENA_NEW(ctx, memory, double, n);
+    double *direction = R2__ARENA_NEW(ctx, memory, double, n);
+    double *k_direction = R2__ARENA_NEW(ctx, memory, double, n);
+    double *at_item = R2__ARENA_NEW(ctx, memory, double, index->graph->n_items);
+    float *deep = R2__ARENA_NEW(ctx, memory, float, n);
+    if (!a || !residual || !direction || !k_direction || !at_item || !deep) return false;
+    for (int64_t v = 0; v < n; v += s) /* a = 0: the residual is c */
+        direction[v] = residual[v] = (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+    for (int step = 0; step < R2_DEEP_STEPS; ++step) {
+        const double before = r2__dot_users(index, residual, residual);
+        if (!(before > 0.0)) break;
+        r2__deep_walk(h, ridge, direction, at_item, k_direction);
+        const double alpha = before / r2__dot_users(index, direction, k_direction);
+        for (int64_t v = 0; v < n; v += s) a[v] += alpha * direction[v];
+        for (int64_t v = 0; v < n; v += s) residual[v] -= alpha * k_direction[v];
+        const double beta = r2__dot_users(index, residual, residual) / before;
+        for (int64_t v = 0; v < n; v += s) direction[v] = residual[v] + beta * direction[v];
+    }
+    for (int64_t v = 0; v < n; v += s) deep[v] = (float)(a[v] * index->inv_root[v]);
+    view->deep = deep;
+    return true;
 }
 
-/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
-   item passes its sum on to each of its users. */
-static void r2__solve_walk(r2__solve *s, const r2_index *index) {
-    const r2_graph *g = index->graph;
-    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
-    for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double share[R2__WALKS];
-        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
-        }
-    }
-    for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double sum[R2__WALKS] = {0.0};
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            const double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
-        }
-        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
-    }
-}
-
-static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
-                          double *dot) {
-    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
-    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
-        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
-}
-
-/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 and
-   the person left out pass nothing on and receive nothing, so their edges change nothing, not even
-   the rounding. */
-static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
-                           double *residual_norm2) {
-    const r2_index *index = view->h.index;
-    const int64_t n = index->graph->n_users, stride = index->stride;
-    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, index);
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
-    for (int j = 0; j < n_lanes; ++j) {
-        const r2__history *h = &view[j].h;
-        s->k_direction[h->user][j] = 0.0;
-        if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
-    }
-    r2__solve_dot(s->direction, s->k_direction, index, curvature);
-    for (int j = 0; j < R2__WALKS; ++j) {
-        before[j] = residual_norm2[j];
-        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
-    }
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j) {
-            s->a[v][j] += alpha[j] * s->direction[v][j];
-            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
-        }
-    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
-    for (int j = 0; j < R2__WALKS; ++j)
-        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
-}
-
-/* Computes `deep` of up to R2__WALKS views; s->memory owns it. */
-static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__user_view *view,
-                           int n_lanes) {
-    const int64_t n = index->graph->n_users;
-    double residual_norm2[R2__WALKS];
-    if (!r2__solve_alloc(ctx, s, index)) return false;
-    for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &view[j], j);
-    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
-    for (int step = 0; step < R2_DEEP_STEPS; ++step)
-        r2__solve_step(s, view, n_lanes, residual_norm2);
-    for (int j = 0; j < n_lanes; ++j) {
-        view[j].deep = s->deep + j * n;
-        for (int64_t v = 0; v < n; v += index->stride)
-            s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
-    }
+/* Computes `deep` of up to R2__WALKS views, in the memory of those before. Reading all edges takes
+   longer than the sums: [E4] walks for these views at once. */
+#define R2__WALKS 8
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
+                           r2__user_view *view, int n_views);
+R2__PLAIN(bool, r2__solve_deep)
+(r2_ctx *ctx, r2_arena *memory, const r2_index *index, r2__user_view *view, int n_views) {
+    (void)index;
+    r2_arena_reset(ctx, memory);
+    for (int j = 0; j < n_views; ++j)
+        if (!r2__deep_of(ctx, memory, &view[j])) return false;
     return true;
 }
 
@@ -4032,7 +3846,10 @@ static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *
         if (h->index->key[u1] > last_key) continue;
         path = r2__paths_over(h, u1, &n);
         r2__add_chains(view, s, u1, edge, path, n);
-        if (best->k > 0 && n > 0) r2__keep_target(h, u1, path, n, edge, best);
+        if (best->k > 0 && n > 0) {
+            const r2__chosen chain = r2__best_chain(h, u1, path, n, edge);
+            r2__keep_best(best, &chain);
+        }
     }
     s->scale = s->n_kept > 0.0 ? s->n / s->n_kept : 0.0;
 }
@@ -4147,99 +3964,30 @@ typedef struct r2__asked {
     const r2_question *question;
     const r2_chain_config *chains;
     r2_evidence *evidence;
-    int64_t *run, n_runs; /* run[r] .. run[r + 1] - 1 share one view */
+    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
 } r2__asked;
 
 /* What a thread works with, block after block. */
 typedef struct r2__desk {
     r2__user_view view[R2__WALKS];
-    r2__solve solve;
+    r2_arena memory; /* of `deep` */
 } r2__desk;
 
-/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
-static bool r2__evidence_of_runs(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t r,
-                                 int n_lanes) {
-    const int64_t *run = asked->run + r;
+/* The evidence of the questions of n_lanes views, from view v on; false: no memory.
+   r2_evidence_compute calls it for blocks of views, on several threads and processes: [E9]. */
+static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
+                                  int n_lanes) {
+    const int64_t *first = asked->first + v;
     r2__user_view *view = desk->view;
     bool fine = true;
     for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->solve, asked->index, view, n_lanes);
+        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
+    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
-        for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
+        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
             fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
                                    &asked->evidence[q]);
     return fine;
-}
-
-static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
-    r2_status status = r2__check_chain_config(ctx, asked->chains);
-    if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
-                       (long long)asked->chains->k, R2_MAX_CHAINS);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const r2_question *question = &asked->question[q];
-        status = r2__check_question(ctx, asked->index->graph, question, false);
-        if (status == R2_OK && (q == 0 || !r2__same_view(asked->index, question, question - 1)))
-            asked->run[asked->n_runs++] = q;
-    }
-    asked->run[asked->n_runs] = n;
-    return status;
-}
-
-/* Blocks of runs, as many at a time as lie between two reports of progress. */
-static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk,
-                                        int threads) {
-    /* as many lanes as leave work for every thread */
-    const int64_t share = (asked->n_runs + threads - 1) / threads;
-    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
-    r2_status status = R2_OK;
-    for (int64_t done = 0; done < asked->n_runs && status == R2_OK; done += round) {
-        const int64_t end = done + round < asked->n_runs ? done + round : asked->n_runs;
-        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
-        int64_t n_failed = 0;
-        R2_PARALLEL_FOR(threads, t, threads) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
-                const int64_t first = done + b * lanes, left = end - first;
-                if (!r2__evidence_of_runs(&own, asked, &desk[t], first,
-                                          (int)(left < lanes ? left : lanes)))
-                    asked->evidence[asked->run[first]].n_chains = -1;
-            }
-        }
-        for (int64_t r = done; r < end; ++r)
-            n_failed += asked->evidence[asked->run[r]].n_chains < 0;
-        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
-        status = r2_progress(ctx, "evidence", asked->run[end], asked->run[asked->n_runs]);
-    }
-    return status;
-}
-
-static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                                    int64_t n, const r2_chain_config *chains,
-                                    r2_evidence *evidence) {
-    r2__asked asked = {index, question, chains, evidence, NULL, 0};
-    const int threads = r2_threads(ctx, n * 1000);
-    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
-    r2_status status = R2_NO_MEMORY;
-    asked.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *asked.run);
-    if (desk && asked.run) status = r2__asked_start(ctx, &asked, n);
-    if (status == R2_OK) status = r2__evidence_of_blocks(ctx, &asked, desk, threads);
-    for (int t = 0; t < threads && desk; ++t) {
-        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
-        r2_arena_free(ctx, &desk[t].solve.memory);
-    }
-    r2_release(ctx, desk);
-    r2_release(ctx, asked.run);
-    return status;
-}
-
-r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
-    const r2__range own = r2__team_share(ctx, n);
-    const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
-                                                own.end - own.begin, chains, evidence + own.begin);
-    return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
 }
 
 /* ---- the questions of a chain's steps ---- */
@@ -4289,28 +4037,49 @@ static void r2__evidence_at_step(r2_evidence *evidence, int32_t step, const r2_e
     memcpy(evidence->chain, target->chain, sizeof evidence->chain);
 }
 
-r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
-                              const r2_chain_config *chains, r2_evidence *evidence) {
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
-    r2_status status = question && asked ? R2_OK : ctx->status;
-    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
-        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q)
-        status = evidence[q].n_chains < 1
-                     ? r2_fail(ctx, R2_ARGUMENT,
-                               "evidence: step %d needs a chain, question %lld "
-                               "has none",
-                               (int)step, (long long)q)
-                     : r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step,
-                                           &question[q]);
-    if (status == R2_OK) status = r2_evidence_compute(ctx, index, question, n, chains, asked);
+/* evidence[q] becomes that of step[q] of its first chain; R2_STEP_ASK leaves it as it is. `run`:
+   whose hook may change it, or NULL. */
+static r2_status r2__evidence_of_steps(r2_ctx *ctx, const r2_index *index, const int32_t *step,
+                                       int64_t n, const r2_chain_config *chains, const r2_run *run,
+                                       r2_evidence *evidence) {
+    r2_question *question = R2__NEW(ctx, r2_question, n);
+    r2_evidence *asked = R2__NEW(ctx, r2_evidence, n);
+    int64_t *place = R2__NEW(ctx, int64_t, n), m = 0;
+    r2_status status = question && asked && place ? R2_OK : ctx->status;
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        r2__evidence_at_step(&asked[q], step, &evidence[q]);
-        evidence[q] = asked[q];
+        if (step[q] == R2_STEP_ASK) continue;
+        if (evidence[q].n_chains < 1)
+            status = r2_fail(ctx, R2_ARGUMENT,
+                             "evidence: step %d needs a chain, question %lld has none",
+                             (int)step[q], (long long)q);
+        else
+            status = r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step[q],
+                                         &question[m]);
+        place[m++] = q;
+    }
+    if (status == R2_OK && m > 0)
+        status = run ? r2__run_evidence(ctx, run, question, m, asked)
+                     : r2_evidence_compute(ctx, index, question, m, chains, asked);
+    for (int64_t k = 0; k < m && status == R2_OK; ++k) {
+        r2__evidence_at_step(&asked[k], question[k].step, &evidence[place[k]]);
+        evidence[place[k]] = asked[k];
     }
     r2_release(ctx, question);
     r2_release(ctx, asked);
+    r2_release(ctx, place);
+    return status;
+}
+
+r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
+                              const r2_chain_config *chains, r2_evidence *evidence) {
+    int32_t *all = R2__NEW(ctx, int32_t, n);
+    r2_status status = all ? R2_OK : ctx->status;
+    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
+        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) all[q] = step;
+    if (status == R2_OK)
+        status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
+    r2_release(ctx, all);
     return status;
 }
 
@@ -4320,20 +4089,20 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 typedef struct r2__draw {
     const r2_index *index;
     const r2_draw_config *config;
-    int64_t n_common; /* items that min_others users have */
+    int64_t n_warm; /* items that min_train users have */
 } r2__draw;
 
-/* Whether min_others users have the item, besides n_askers of its own. */
-static bool r2__is_common(const r2__draw *d, uint32_t item, int64_t n_askers) {
-    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_others + n_askers;
+/* Whether min_train users have the item, besides n_askers of its own. */
+static bool r2__is_warm(const r2__draw *d, uint32_t item, int64_t n_askers) {
+    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_train + n_askers;
 }
 
 /* Items that can be sampled for a user. */
 static int64_t r2__count_sampled(const r2__draw *d, uint32_t user) {
     const r2_graph *g = d->index->graph;
-    int64_t n = d->n_common;
+    int64_t n = d->n_warm;
     for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e)
-        n -= r2__is_common(d, g->user_item[e], 0);
+        n -= r2__is_warm(d, g->user_item[e], 0);
     return n;
 }
 
@@ -4344,14 +4113,14 @@ static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
     const r2_graph *g = d->index->graph;
     const int64_t half = (r2_graph_user_degree(g, user) + 1) / 2;
     if (place < half && place < d->config->min_history) return false;
-    return r2__is_common(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
+    return r2__is_warm(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
 }
 
 /* eligible (n_users): how many interactions can be asked for; or NULL. */
 static int64_t *r2__count_eligible(r2_ctx *ctx, r2__draw *d) {
     const r2_graph *g = d->index->graph;
-    int64_t *eligible = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *eligible);
-    for (uint32_t i = 0; i < g->n_items; ++i) d->n_common += r2__is_common(d, i, 0);
+    int64_t *eligible = R2__NEW(ctx, int64_t, g->n_users);
+    for (uint32_t i = 0; i < g->n_items; ++i) d->n_warm += r2__is_warm(d, i, 0);
     for (uint32_t u = 0; u < g->n_users && eligible; ++u) {
         if (r2__count_sampled(d, u) < 1) continue;
         for (int64_t k = r2_graph_user_degree(g, u) - 1; k >= 0; --k)
@@ -4382,13 +4151,9 @@ static bool r2__is_repeated(const r2_question *group, int32_t last) {
 
 /* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const int64_t *eligible, int64_t n_users, int64_t n_groups) {
-    int64_t low = 0, high = n_groups, n_more;
-    while (low < high) {
-        int64_t quota = low + (high - low + 1) / 2;
-        if (r2__quota_total(eligible, n_users, quota, &n_more) <= n_groups) low = quota;
-        else high = quota - 1;
-    }
-    return low;
+    int64_t quota = 0, most = n_groups, n_more;
+    R2__SEARCH(quota, most, q, r2__quota_total(eligible, n_users, q + 1, &n_more) <= n_groups);
+    return quota;
 }
 
 static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_t place,
@@ -4402,7 +4167,7 @@ static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_
         group[k].future = g->n_edges - d->index->rank[edge];
         group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
-                         !r2__is_common(d, group[k].item, 0) ||
+                         !r2__is_warm(d, group[k].item, 0) ||
                          (!repeats && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
@@ -4419,13 +4184,6 @@ static void r2__draw_user(const r2__draw *d, uint32_t user, int64_t n, r2_questi
         if (r2__may_ask(d, user, place))
             r2__draw_group(d, &rng, user, place, repeats,
                            question + k++ * (d->config->n_sampled + 1));
-}
-
-static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
-    const r2__bound bound[] = {
-        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
-    return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
 }
 
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
@@ -4452,14 +4210,24 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
         return r2_fail(ctx, R2_ARGUMENT,
                        "training questions: no user has two interactions, the later with an item "
                        "that %lld others have, and an item left to sample",
-                       (long long)config->min_others);
+                       (long long)config->min_train);
     return R2_OK;
 }
 
 /* ============================================================================ [M5] prompts ==== */
 
-/* In:   the evidence of a question (M4), a codebook (M6), a schedule and a step.
-   Out:  the prompt, and the ids of its words.
+/* In:   the evidence of training questions, each observed or sampled; of a question; a step.
+   Out:  the codebook, fitted once; the prompt of the question; all words that there are.
+
+       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
+       word               pop:-   pop:1   pop:2
+       weight              -2      -1      +4             positive: speaks for the item
+
+   weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
+   Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
+   added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
+   (test_trace.c, weights_by_hand_counts). Weights are clipped to +-9; traces ([M6]) reason with
+   them.
 
    A schedule says what each step shows of a chain's edges. The thought of step k is about e_k,
    whose rating is masked; then it is revealed and step k + 1 begins (D5):
@@ -4519,6 +4287,131 @@ static r2_visibility r2__edge_visibility(const r2_prompt_config *config,
     r2_visibility visibility = r2_schedule_visibility(config->schedule, r2__step(evidence), edge);
     bool unknown = isnan(r2__chain_rating(&evidence->chain[c].chain, edge));
     return visibility == R2_SHOWN && unknown ? R2_HIDDEN : visibility;
+}
+
+/* ---- codebook: numbers become words ---- */
+
+static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
+
+int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
+    int32_t b = 1, last = codebook->n_bucket[field] - 1;
+    if (!r2__counts(value) || last < 1) return 0;
+    while (b < last && value >= codebook->edge[field][b]) ++b;
+    return b;
+}
+
+/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
+static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int32_t n_chains,
+                                float value[R2_MAX_CHAINS]) {
+    if (field < R2_FIRST_CHAIN_FIELD) {
+        value[0] = evidence->value[field];
+        return 1;
+    }
+    for (int32_t c = 0; c < n_chains; ++c)
+        value[c] = c < evidence->n_chains ? evidence->chain[c].value[field - R2_FIRST_CHAIN_FIELD]
+                                          : NAN;
+    return n_chains;
+}
+
+/* What a codebook is fitted to. */
+typedef struct r2__fit {
+    const r2_evidence *evidence; /* (n) */
+    const uint8_t *observed;     /* (n) */
+    int64_t n, every;            /* quantiles are those of the observed and every k-th sampled */
+    float *balanced, *sampled;   /* (n x R2_MAX_CHAINS) values of a field, sorted              */
+    int64_t n_balanced, n_sampled;
+} r2__fit;
+
+/* Collects and sorts the values of a field. */
+static void r2__fit_values(r2__fit *fit, r2_field field, int32_t n_chains) {
+    int64_t n_seen = 0;
+    fit->n_balanced = fit->n_sampled = 0;
+    for (int64_t q = 0; q < fit->n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&fit->evidence[q], field, n_chains, value);
+        bool observed = fit->observed[q] != 0, taken = observed || n_seen++ % fit->every == 0;
+        for (int32_t c = 0; c < n_values; ++c) {
+            if (!r2__counts(value[c])) continue;
+            if (taken) fit->balanced[fit->n_balanced++] = value[c];
+            if (!observed) fit->sampled[fit->n_sampled++] = value[c];
+        }
+    }
+    qsort(fit->balanced, (size_t)fit->n_balanced, sizeof(float), r2__compare_float);
+    qsort(fit->sampled, (size_t)fit->n_sampled, sizeof(float), r2__compare_float);
+}
+
+/* The middle of the gap between sampled values that an edge lies in. An observed item is counted
+   without its asker, a sampled one loses nobody: of one item the first shows 999 users, the second
+   1000. An edge between the two would give the answer away, and only in training. */
+static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
+    int64_t at = 0, end = n; /* at: the first that is not below the edge */
+    R2__SEARCH(at, end, k, sampled[k] < edge);
+    if (at == 0 || at == n) return edge;
+    return sampled[at - 1] + 0.5f * (sampled[at] - sampled[at - 1]);
+}
+
+/* Edges at the quantiles, widened to gaps between sampled values; equal edges are merged. */
+static void r2__fit_edges(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
+    int32_t wanted = r2_field_buckets(field), b = 0;
+    for (int32_t q = 1; q < wanted && fit->n_balanced > 0; ++q) {
+        float quantile = fit->balanced[fit->n_balanced * q / wanted];
+        float edge = r2__widen_edge(quantile, fit->sampled, fit->n_sampled);
+        if (edge > fit->balanced[0] && (b == 0 || edge > codebook->edge[field][b]))
+            codebook->edge[field][++b] = edge;
+    }
+    codebook->n_bucket[field] = fit->n_balanced > 0 ? b + 2 : 1;
+}
+
+/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). Half an observed question is
+   added to both shares, so that an empty bucket weighs 0. */
+static void r2__fit_weights(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
+    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
+    for (int64_t q = 0; q < fit->n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&fit->evidence[q], field, codebook->n_chains, value);
+        int observed = fit->observed[q] != 0;
+        for (int32_t c = 0; c < n_values; ++c)
+            count[observed][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
+        total[observed] += n_values;
+    }
+    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
+        double least = 0.5 / total[1];
+        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
+        double w = floor(1.5 * log(ratio) + 0.5);
+        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
+        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
+        codebook->weight[field][b] = (int8_t)w;
+    }
+}
+
+r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
+                          const uint8_t *observed, int64_t n, int32_t n_chains) {
+    r2__fit fit = {evidence, observed, n, 1, NULL, NULL, 0, 0};
+    int64_t n_observed = 0;
+    r2_status status = R2_OK;
+    memset(codebook, 0, sizeof *codebook);
+    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
+    if (n_observed < 1 || n_observed == n)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "codebook: %lld of %lld questions are observed, expected "
+                       "observed and sampled ones",
+                       (long long)n_observed, (long long)n);
+    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains = %d, expected 0 .. %d", (int)n_chains,
+                       R2_MAX_CHAINS);
+    codebook->n_chains = n_chains;
+    fit.every = (n - 1) / n_observed; /* as many sampled as observed questions, nearly */
+    fit.balanced = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
+    fit.sampled = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
+    if (!fit.balanced || !fit.sampled) status = ctx->status;
+    for (int f = 0; f < R2_N_FIELDS && status == R2_OK; ++f) {
+        r2__fit_values(&fit, (r2_field)f, n_chains);
+        r2__fit_edges(codebook, (r2_field)f, &fit);
+        r2__fit_weights(codebook, (r2_field)f, &fit);
+    }
+    r2_release(ctx, fit.balanced);
+    r2_release(ctx, fit.sampled);
+    return status;
 }
 
 /* ---- compact words ---- */
@@ -4622,34 +4515,11 @@ static int64_t r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config,
     return r2__count_tokens(config, &prompt->system) + r2__count_tokens(config, &prompt->user);
 }
 
-static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config,
-                                  const r2_evidence *evidence) {
-    const int32_t step = r2__step(evidence);
-    if (config->schedule >= R2_N_SCHEDULES)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
-                       (int)config->schedule, R2_N_SCHEDULES - 1);
-    if (config->words >= R2_N_WORDS)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d",
-                       (int)config->words, R2_N_WORDS - 1);
-    if (step > R2_STEP_ASK || step < r2_schedule_first_step(config->schedule))
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
-                       (int)step, r2_schedule_name(config->schedule),
-                       (int)r2_schedule_first_step(config->schedule), R2_STEP_ASK);
-    if (step < R2_STEP_ASK && evidence->n_chains < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
-                       (int)step);
-    if (config->words == R2_WORDS_COMPACT && !config->codebook)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
-    if (config->words == R2_WORDS_ENGLISH && !config->data)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: data is NULL, which English prompts need");
-    return R2_OK;
-}
-
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt) {
     int32_t room = R2_MAX_CHAINS, least = r2__step(evidence) < R2_STEP_ASK ? 1 : 0;
     int64_t n_tokens = 0;
-    r2_status status = r2__prompt_check(ctx, config, evidence);
+    r2_status status = r2__check_prompt(ctx, config, evidence);
     if (status != R2_OK) return status;
     if (config->words == R2_WORDS_COMPACT) room = config->codebook->n_chains;
     if (room > evidence->n_chains) room = evidence->n_chains;
@@ -4668,139 +4538,7 @@ void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
     memset(prompt, 0, sizeof *prompt);
 }
 
-/* ---- token lists and the closed vocabulary ---- */
-
-static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
-    size_t len = strlen(text);
-    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
-    if (copy) memcpy(copy, text, len);
-    return copy;
-}
-
-void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
-    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
-        stbds_arrput(tokens->id, id);
-    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
-}
-
-static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
-    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
-    tokens->n = n;
-}
-
-void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
-
-void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
-    r2__array_free(ctx, &tokens->owner, &tokens->id);
-    memset(tokens, 0, sizeof *tokens);
-}
-
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
-    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
-}
-
-/* Adds a word that is not there yet. */
-static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
-    const char *copy = r2__arena_string(ctx, &vocab->text, word);
-    int64_t at = 0;
-    r2_status status;
-    if (!copy) return ctx->status;
-    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
-    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
-    return status;
-}
-
-r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
-    int32_t found = r2_vocab_find(vocab, word);
-    bool good = *word != '\0';
-    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
-    if (!good)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "vocabulary: '%s' is empty or holds a space or control character", word);
-    if (found < 0) {
-        r2_status status = r2__vocab_append(ctx, vocab, word);
-        if (status != R2_OK) return status;
-        found = vocab->n_words - 1;
-    }
-    if (id) *id = found;
-    return R2_OK;
-}
-
-r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
-                          r2_tokens *out) {
-    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
-    r2_status status = R2_OK;
-    r2_text_add(ctx, &copy, text, len);
-    if (copy.failed) status = ctx->status;
-    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
-        char *word = copy.data + at;
-        size_t word_len = strcspn(word, " ");
-        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
-        int32_t id;
-        word[word_len] = '\0';
-        id = whole ? r2_vocab_find(vocab, word) : -1;
-        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
-        else r2_tokens_add(ctx, out, id);
-        at += word_len + 1;
-    }
-    r2_text_free(ctx, &copy);
-    return status == R2_OK && out->owner.failed ? ctx->status : status;
-}
-
-r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
-                          r2_text *out) {
-    for (int64_t i = 0; i < n; ++i)
-        if (id[i] < 0 || id[i] >= vocab->n_words)
-            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
-                           (int)vocab->n_words);
-    for (int64_t i = 0; i < n; ++i) {
-        if (i) r2_text_add(ctx, out, " ", 1);
-        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
-    }
-    return out->failed ? ctx->status : R2_OK;
-}
-
-static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
-    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
-}
-
-r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2__vocab_lines(ctx, vocab, &text);
-    return r2__write_text(ctx, path, &text);
-}
-
-/* Adds the lines of a text as words; `name` is for messages. The text is changed. */
-static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name,
-                                     r2_text *text) {
-    r2_status status = text->failed ? ctx->status : R2_OK;
-    size_t at = 0;
-    for (int32_t line = 1; status == R2_OK && at < text->len; ++line) {
-        char *word = text->data + at;
-        size_t len = strcspn(word, "\n");
-        bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
-        word[len] = '\0';
-        if (!whole || r2_vocab_find(vocab, word) >= 0)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
-                             (int)line, word);
-        else status = r2_vocab_add(ctx, vocab, word, NULL);
-        if (status == R2_ARGUMENT)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
-                             name, (int)line, word);
-        at += len + 1;
-    }
-    return status;
-}
-
-r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2__read_text(ctx, path, &text);
-    if (status == R2_OK) status = r2__vocab_add_lines(ctx, vocab, path, &text);
-    r2_text_free(ctx, &text);
-    if (status != R2_OK) r2_vocab_free(ctx, vocab);
-    return status;
-}
+/* ---- all compact words ---- */
 
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab) {
     r2_text text = {NULL, 0, 0, false};
@@ -4826,157 +4564,16 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
     return status;
 }
 
-void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
-    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
-    r2_arena_free(ctx, &vocab->text);
-    memset(vocab, 0, sizeof *vocab);
-}
-
 /* ============================================================================= [M6] traces ==== */
 
-/* In:   evidence of training questions, each observed or sampled; a compact prompt; an output.
-   Out:  the codebook; the rule-based trace of a prompt; the verdict on an output.
-
-       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
-       word               pop:-   pop:1   pop:2
-       weight              -2      -1      +4             positive: speaks for the item
+/* In:   a compact prompt; an output of the model.
+   Out:  the rule-based trace of the prompt; the verdict on the output.
 
        prompt               <q> ... hist:4 genre:9 era:2 shared:3 uknn:8 deep:- ...
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
-   weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
-   Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
-   added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
-   (test_trace.c, weights_by_hand_counts). */
-
-/* ---- codebook ---- */
-
-static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
-
-int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
-    int32_t b = 1, last = codebook->n_bucket[field] - 1;
-    if (!r2__counts(value) || last < 1) return 0;
-    while (b < last && value >= codebook->edge[field][b]) ++b;
-    return b;
-}
-
-/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
-static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int32_t n_chains,
-                                float value[R2_MAX_CHAINS]) {
-    if (field < R2_FIRST_CHAIN_FIELD) {
-        value[0] = evidence->value[field];
-        return 1;
-    }
-    for (int32_t c = 0; c < n_chains; ++c)
-        value[c] = c < evidence->n_chains ? evidence->chain[c].value[field - R2_FIRST_CHAIN_FIELD]
-                                          : NAN;
-    return n_chains;
-}
-
-/* What a codebook is fitted to. */
-typedef struct r2__fit {
-    const r2_evidence *evidence; /* (n) */
-    const uint8_t *observed;     /* (n) */
-    int64_t n, every;            /* quantiles are those of the observed and every k-th sampled */
-    float *balanced, *sampled;   /* (n x R2_MAX_CHAINS) values of a field, sorted              */
-    int64_t n_balanced, n_sampled;
-} r2__fit;
-
-/* Collects and sorts the values of a field. */
-static void r2__fit_values(r2__fit *fit, r2_field field, int32_t n_chains) {
-    int64_t n_seen = 0;
-    fit->n_balanced = fit->n_sampled = 0;
-    for (int64_t q = 0; q < fit->n; ++q) {
-        float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&fit->evidence[q], field, n_chains, value);
-        bool observed = fit->observed[q] != 0, taken = observed || n_seen++ % fit->every == 0;
-        for (int32_t c = 0; c < n_values; ++c) {
-            if (!r2__counts(value[c])) continue;
-            if (taken) fit->balanced[fit->n_balanced++] = value[c];
-            if (!observed) fit->sampled[fit->n_sampled++] = value[c];
-        }
-    }
-    qsort(fit->balanced, (size_t)fit->n_balanced, sizeof(float), r2__compare_float);
-    qsort(fit->sampled, (size_t)fit->n_sampled, sizeof(float), r2__compare_float);
-}
-
-/* The middle of the gap between sampled values that an edge lies in. An observed item is counted
-   without its asker, a sampled one loses nobody: of one item the first shows 999 users, the second
-   1000. An edge between the two would give the answer away, and only in training. */
-static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
-    int64_t low = 0, high = n;
-    while (low < high) { /* the first that is not below the edge */
-        int64_t middle = low + (high - low) / 2;
-        if (sampled[middle] < edge) low = middle + 1;
-        else high = middle;
-    }
-    if (low == 0 || low == n) return edge;
-    return sampled[low - 1] + 0.5f * (sampled[low] - sampled[low - 1]);
-}
-
-/* Edges at the quantiles, widened to gaps between sampled values; equal edges are merged. */
-static void r2__fit_edges(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
-    int32_t wanted = r2_field_buckets(field), b = 0;
-    for (int32_t q = 1; q < wanted && fit->n_balanced > 0; ++q) {
-        float quantile = fit->balanced[fit->n_balanced * q / wanted];
-        float edge = r2__widen_edge(quantile, fit->sampled, fit->n_sampled);
-        if (edge > fit->balanced[0] && (b == 0 || edge > codebook->edge[field][b]))
-            codebook->edge[field][++b] = edge;
-    }
-    codebook->n_bucket[field] = fit->n_balanced > 0 ? b + 2 : 1;
-}
-
-/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). Half an observed question is
-   added to both shares, so that an empty bucket weighs 0. */
-static void r2__fit_weights(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
-    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
-    for (int64_t q = 0; q < fit->n; ++q) {
-        float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&fit->evidence[q], field, codebook->n_chains, value);
-        int observed = fit->observed[q] != 0;
-        for (int32_t c = 0; c < n_values; ++c)
-            count[observed][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
-        total[observed] += n_values;
-    }
-    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
-        double least = 0.5 / total[1];
-        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
-        double w = floor(1.5 * log(ratio) + 0.5);
-        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
-        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
-        codebook->weight[field][b] = (int8_t)w;
-    }
-}
-
-r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
-                          const uint8_t *observed, int64_t n, int32_t n_chains) {
-    r2__fit fit = {evidence, observed, n, 1, NULL, NULL, 0, 0};
-    int64_t n_observed = 0;
-    r2_status status = R2_OK;
-    memset(codebook, 0, sizeof *codebook);
-    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
-    if (n_observed < 1 || n_observed == n)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "codebook: %lld of %lld questions are observed, expected "
-                       "observed and sampled ones",
-                       (long long)n_observed, (long long)n);
-    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
-        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains = %d, expected 0 .. %d", (int)n_chains,
-                       R2_MAX_CHAINS);
-    codebook->n_chains = n_chains;
-    fit.every = (n - 1) / n_observed; /* as many sampled as observed questions, nearly */
-    fit.balanced = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
-    fit.sampled = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
-    if (!fit.balanced || !fit.sampled) status = ctx->status;
-    for (int f = 0; f < R2_N_FIELDS && status == R2_OK; ++f) {
-        r2__fit_values(&fit, (r2_field)f, n_chains);
-        r2__fit_edges(codebook, (r2_field)f, &fit);
-        r2__fit_weights(codebook, (r2_field)f, &fit);
-    }
-    r2_release(ctx, fit.balanced);
-    r2_release(ctx, fit.sampled);
-    return status;
-}
+   Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
+   total is the sum of the weights so far. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
@@ -5247,14 +4844,8 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
    and backward, AdamW, and decoding. */
 
 /* ---- ops ----
-   Plain loops with sums in double, on one thread: the specification. R2_REFERENCE makes them the
-   ops of the library; else [E4] and [E5] have the same functions faster, and those here, which are
-   then called r2_x_plain, serve the tests that compare both. */
-#if defined(R2_REFERENCE)
-#define R2__PLAIN(type, name) type name
-#else
-#define R2__PLAIN(type, name) static inline type name##_plain
-#endif
+   Plain loops with sums in double, on one thread: the specification. [E4] and [E5] have the same
+   functions faster (R2__PLAIN). */
 
 /* c(M,N) = or += the product of a and b, of which one is transposed:
    NT a(M,K) b(N,K)^T,  NN a(M,K) b(K,N),  TN a(K,M)^T b(K,N).
@@ -5651,47 +5242,19 @@ static void r2__fill_rope(r2_model *model) {
     }
 }
 
-static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
-    const struct {
-        const char *name;
-        int32_t value, most;
-    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
-                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
-                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
-                {"n_ctx", c->n_ctx, 1 << 24}};
-    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
-                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
-    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
-        if (size[k].value < 1 || size[k].value > size[k].most)
-            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
-                           size[k].value, size[k].most);
-    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
-                       c->n_head);
-    if (c->n_head % c->n_kv_head)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
-                       c->n_kv_head);
-    return r2__check_bounds(ctx, "model", real, 3, NULL);
-}
-
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
-    r2_status status = r2__check_config(ctx, config);
+    r2_status status = r2__check_model(ctx, config);
     r2__need_ieee();
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
     model->config = *config;
     r2__lay_out(model);
-    model->param = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
-                                           sizeof(float));
-    model->rope = (float *)r2_arena_alloc(
-        ctx, &model->memory, (uint64_t)config->n_ctx * (uint64_t)(config->d_model / config->n_head),
-        sizeof(float));
+    model->param = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
+    model->rope = R2__ARENA_NEW(ctx, &model->memory, float,
+                                (int64_t)config->n_ctx * (config->d_model / config->n_head));
     if (with_grad)
-        model->grad = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
-                                              sizeof(float));
+        model->grad = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
     if (!model->param || !model->rope || (with_grad && !model->grad)) {
         r2_model_free(ctx, model);
         return ctx->status;
@@ -5720,14 +5283,6 @@ static float *r2__trained_params(const r2_model *model) {
 /* The gradient of a weight that is being trained: NULL for all of a model with adapters. */
 static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer) {
     return model->lora ? NULL : r2_gradient(model, id, layer);
-}
-
-/* Whether the weights may be overwritten: merged ones contain the adapters, which r2_lora_unmerge
-   would then subtract from other weights. */
-static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call) {
-    if (!model->lora || !model->lora->merged) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: call r2_lora_unmerge first",
-                   call);
 }
 
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
@@ -5765,50 +5320,30 @@ typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_a
 
 struct r2__work {
     r2_arena memory;
-    int64_t max_rows, max_pred; /* room for so many                           */
-    int64_t max_scratch;        /* floats of attention scratch                */
-    bool recompute, trains;     /* the model that the room was laid out for   */
+    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]         */
+    int64_t n_rows;    /* R                                                            */
+    int32_t *position; /* (R) of a row in its sequence                                 */
+    int32_t *first;    /* (n_seq) the first row of a sequence that is predicted from   */
+    int64_t n_words;   /* N: different tokens of the batch                             */
+    int32_t *word;     /* (N) each of them once                                        */
+    int32_t *word_of;  /* (R) where the token of a row is in `word`                    */
+    int64_t n_last;    /* U: rows that are predicted from                              */
+    int32_t *row;      /* (U) which rows                                               */
+    int64_t *begin;    /* (U + 1) predictions begin[i] .. begin[i + 1] - 1 are of row[i] */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model)               */
+    float *words;      /* (N, cols of qkv) first layer: of each word, before rope      */
+    float *scratch;    /* of attention                                                 */
+    float *normed, *rstd, *lse, *entropy;   /* (U, ..) after the last layer            */
+    float *logits;                          /* (chunk, n_vocab)                        */
+    int64_t chunk;                          /* rows of logits made at a time           */
+    float *dx, *dn, *datt, *dqkv, *dact;    /* gradients, of one layer                 */
+    float *dlast, *dnormed;                 /* (U, d_model)                            */
+    /* of [E9], which makes the room and numbers the rows */
+    int64_t max_rows, max_pred, max_scratch; /* room for so many rows, predictions, floats */
+    bool recompute, trains;                  /* the model that the room was laid out for   */
     const r2_lora *lora;
-    r2_batch batch;     /* the part of the batch, with numbers of its own: */
-    int32_t *seq_begin; /* (n_seq + 1)                                     */
-    int32_t *pred_row;  /* (n_pred)                                        */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model) */
-    int64_t n_rows;    /* R, of the last forward                     */
-    int32_t *position; /* (R)                                        */
-    int32_t *first;    /* (n_seq) first row that is predicted from   */
-    int64_t n_words;   /* N: different tokens of the batch           */
-    int32_t *word;     /* (N) each of them once                      */
-    int32_t *word_of;  /* (R) where the token of a row is in `word`  */
-    int32_t *found;    /* (n_vocab) scratch                          */
-    float *words;      /* (N, cols of qkv) their queries, keys and values before rope */
-    float *scratch;
-    float *dx, *dn, *datt, *dqkv, *dact;       /* gradients, of one layer     */
-    int64_t n_last;                            /* U: rows that are predicted from            */
-    int32_t *row;                              /* (U) which rows                             */
-    int64_t *begin;                            /* (U + 1) predictions from row i             */
-    float *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..)        */
-    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)     */
-    int64_t chunk; /* rows of logits made at a time              */
+    int32_t *seq_begin, *pred_row, *found;   /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
 };
-
-/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
-   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
-   own, and these are added in their order. So results depend on neither. */
-enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
-#define R2__APART ((int64_t)1 << 25) /* the most parameters of which every part has a gradient */
-
-struct r2__parts {
-    struct r2__work work[R2__PARTS];
-    int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
-    int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
-    bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
-    float *grad;       /* (n, n_trained) room for `room` floats                             */
-    int64_t room;
-};
-
-/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
-   again. */
-#define R2__KEEP_LOGITS ((int64_t)1 << 21)
 
 /* Not cleared: activations are written before they are read. */
 static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
@@ -5837,114 +5372,6 @@ static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, 
     a->rstd2 = r2__floats(ctx, arena, T, 1, good);
     a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
     a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
-}
-
-static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const bool shared = !w->trains || w->recompute;
-    const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
-    w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
-                                          sizeof *w->layer);
-    if (!w->layer) {
-        *good = false;
-        return;
-    }
-    for (int32_t l = 0; l <= c->n_layer; ++l) {
-        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
-        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
-        float *x = l > 0 && l < c->n_layer && !w->trains
-                       ? w->layer[0].x
-                       : r2__floats(ctx, &w->memory, rows, c->d_model, good);
-        if (l > 0 && shared) w->layer[l] = w->layer[0];
-        else if (l < c->n_layer)
-            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains,
-                           l > 0 ? &w->layer[0] : NULL, &w->layer[l], good);
-        w->layer[l].x = x;
-        if (!w->trains) w->layer[l].mid = x;
-    }
-    if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
-}
-
-static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const int64_t R = w->max_rows;
-    w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->dqkv = w->words = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
-    w->dact = model->lora ? r2__floats(ctx, &w->memory, R, c->d_ff, good) : w->layer[0].act;
-    w->dlast = w->datt; /* both of the last layer alone, before the other is needed */
-    w->dnormed = w->dx;
-}
-
-static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
-    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
-    const bool keep = w->trains && U * V <= R2__KEEP_LOGITS;
-    w->chunk = keep || U < chunk ? U : chunk;
-    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
-    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
-    w->normed = r2__floats(ctx, &w->memory, U, C, good);
-    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
-    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
-    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
-    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
-    if (!w->begin || !w->row) *good = false;
-}
-
-/* What is known of the rows before any layer runs. */
-static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const int64_t R = w->max_rows, V = model->config.n_vocab;
-    int32_t **const list[] = {&w->position, &w->first,     &w->word, &w->word_of,
-                              &w->found,    &w->seq_begin, &w->pred_row};
-    for (int k = 0; k < 7; ++k) {
-        const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
-        *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
-        if (!*list[k]) *good = false;
-    }
-    if (!w->trains)
-        w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
-}
-
-/* Whether the room is laid out for the model as it is now. */
-static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
-    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
-           w->lora == model->lora;
-}
-
-/* Makes room for a part of so many rows and predictions; keeps the room that is there when it
-   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
-static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
-                             int64_t preds, int64_t scratch) {
-    bool good = true;
-    if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
-    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
-        r2__work_fits(w, model))
-        return R2_OK;
-    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
-    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
-    if (scratch > w->max_scratch) w->max_scratch = scratch;
-    w->recompute = model->recompute;
-    w->trains = r2__trains(model);
-    w->lora = model->lora;
-    r2_arena_free(ctx, &w->memory);
-    r2__take_rows(ctx, model, w, &good);
-    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
-    r2__take_layers(ctx, model, w, &good);
-    r2__take_head(ctx, model, w, &good);
-    if (w->trains && good) r2__take_gradients(ctx, model, w, &good);
-    if (good) return R2_OK;
-    r2_arena_free(ctx, &w->memory);
-    w->max_rows = w->max_pred = w->max_scratch = 0;
-    return ctx->status;
-}
-
-static void r2__work_free(r2_ctx *ctx, r2_model *model) {
-    struct r2__parts *parts = model->parts;
-    for (int k = 0; parts && k < R2__PARTS; ++k) r2_arena_free(ctx, &parts->work[k].memory);
-    if (parts) r2_release(ctx, parts->grad);
-    r2_release(ctx, parts);
-    model->parts = NULL;
 }
 
 void r2_model_free(r2_ctx *ctx, r2_model *model) {
@@ -6031,8 +5458,29 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
    token alone until rope turns them: they are computed for N different tokens, then spread over R
    rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
    Spreading and choosing rows is what r2_embed_fwd does to a table. */
-static int64_t r2__rows_after(const r2_model *m, int64_t layer) {
-    return layer == m->config.n_layer - 1 ? m->work->n_last : m->work->n_rows;
+static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
+
+static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
+    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
+}
+
+/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
+static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
+                            const float *from) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
+    else r2__copy(to, from, w->n_rows * C);
+}
+
+/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
+static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
+                                const float *dto) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (dfrom == dto) return; /* all rows */
+    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
+    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
 }
 
 /* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
@@ -6065,18 +5513,16 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 
     if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
     for (int32_t l = first; l < end; ++l) {
-        const bool last = l == c->n_layer - 1;
         const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
-        float *next = w->layer[l + 1].x, *att = last ? w->normed : a->att;
+        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
 
         /* mid = x + Wo attention(qkv) */
         r2__qkv_fwd(ctx, m, l, a);
-        shape.first = last ? w->first : NULL;
+        shape.first = r2__is_last(m, l) ? w->first : NULL;
         r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
-        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
-        if (last) r2_embed_fwd(ctx, a->mid, a->x, w->row, U, C);
-        else r2__copy(a->mid, a->x, R * C);
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__choose_rows(ctx, m, l, a->mid, a->x);
         r2__project(ctx, m, r2__out, l, a->mid, att, T);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
@@ -6157,13 +5603,13 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
                             const float *dlogp) {
     const r2_model_config *c = &m->config;
     struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
     r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
     float *dembed = r2__trained(m, R2_EMBED, 0);
 
     r2__head_bwd(ctx, m, batch, dlogp);
     for (int32_t l = c->n_layer - 1; l >= 0; --l) {
-        const bool last = l == c->n_layer - 1;
+        const bool last = r2__is_last(m, l);
         const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
         float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
@@ -6181,14 +5627,10 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
                        r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
 
-        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
+        r2__choose_rows(ctx, m, l, att, a->att);
         r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
-        if (last) {
-            memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
-            r2_embed_bwd(ctx, w->dx, dx, w->row, U, C);
-            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
-            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
-        }
+        r2__choose_rows_bwd(ctx, m, w->dx, dx);
+        r2__choose_rows_bwd(ctx, m, w->datt, datt);
         shape.first = last ? w->first : NULL;
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
         r2__qkv_bwd(ctx, m, l, a);
@@ -6196,260 +5638,7 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
 
-static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
-    int64_t shared = 0;
-    if (n_seq < 1) return r2_fail(ctx, R2_ARGUMENT, "batch: n_seq = %d, expected >= 1", n_seq);
-    if (begin[0] != 0)
-        return r2_fail(ctx, R2_ARGUMENT, "batch: seq_begin[0] = %d, expected 0", begin[0]);
-    if (batch->branch && batch->branch[0])
-        return r2_fail(ctx, R2_ARGUMENT, "batch: branch[0] is true, but nothing precedes it");
-    for (int32_t s = 0; s < n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
-        if (own < 1 || own + before > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
-                           s, (long long)own, (long long)before, model->config.n_ctx);
-        if (!branch) shared = own;
-    }
-    for (int32_t r = 0; r < begin[n_seq]; ++r)
-        if (batch->token[r] < 0 || batch->token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: token[%d] = %d, expected 0 to %d", r,
-                           batch->token[r], V - 1);
-    return R2_OK;
-}
-
-static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const int32_t R = batch->seq_begin[batch->n_seq], V = model->config.n_vocab;
-    int32_t row = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (batch->pred_row[j] < row || batch->pred_row[j] >= R)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: pred_row[%d] = %d, expected %d (it ascends) to %d", j,
-                           batch->pred_row[j], row, R - 1);
-        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: pred_token[%d] = %d, expected 0 to %d", j,
-                           batch->pred_token[j], V - 1);
-        row = batch->pred_row[j];
-    }
-    return R2_OK;
-}
-
-/* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
-   predictions from each. A branch continues the positions of its sequence. */
-static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
-    const int32_t *begin = batch->seq_begin;
-    int32_t shared = 0;
-    w->n_rows = begin[batch->n_seq];
-    w->n_words = w->n_last = 0;
-    for (int32_t v = 0; v < n_vocab; ++v) w->found[v] = -1;
-    for (int32_t s = 0, j = 0; s < batch->n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
-            int32_t *at = &w->found[batch->token[r]];
-            if (*at < 0) w->word[*at = (int32_t)w->n_words++] = batch->token[r];
-            w->word_of[r] = *at;
-            w->position[r] = r - begin[s] + (branch ? shared : 0);
-        }
-        if (!branch) shared = begin[s + 1] - begin[s];
-        w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
-                                                                            : begin[s + 1];
-        for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
-            if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
-            w->begin[w->n_last] = j;
-            w->row[w->n_last++] = batch->pred_row[j];
-        }
-    }
-    w->begin[w->n_last] = batch->n_pred;
-}
-
-/* ---- parts of a batch ---- */
-
-/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
-   it. */
-static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
-    const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
-    const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
-    int32_t j = 0;
-    parts->n = 1;
-    for (int32_t s = 1; s < batch->n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        if (!branch && parts->n < n && batch->seq_begin[s] * n >= rows * parts->n)
-            parts->first[parts->n++] = s;
-    }
-    parts->first[parts->n] = batch->n_seq;
-    for (int64_t k = 0; k <= parts->n; ++k) {
-        while (j < batch->n_pred && batch->pred_row[j] < batch->seq_begin[parts->first[k]]) ++j;
-        parts->begin[k] = j;
-    }
-}
-
-/* The parts of this process: all where they add to one gradient. */
-static r2__range r2__own_parts(const r2_ctx *ctx, const r2_model *model) {
-    const struct r2__parts *parts = model->parts;
-    const r2__range all = {0, parts->n};
-    return parts->apart || !r2__trains(model) ? r2__team_share(ctx, parts->n) : all;
-}
-
-/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it
-   is with large models, which gain nothing, and with adapters, which have one scratch. */
-static bool r2__is_small(const r2_model *model) {
-    return !model->lora && model->n_params <= R2__APART;
-}
-
-static int r2__part_threads(const r2_ctx *ctx, const r2_model *model) {
-    return r2__is_small(model) && model->parts->n > 1 ? r2__n_threads(ctx) : 1;
-}
-
-/* The context within part k: that of one thread, if threads take whole parts. */
-static r2_ctx r2__within(const r2_ctx *ctx, const r2_model *model) {
-    r2_ctx own = *ctx;
-    if (r2__part_threads(ctx, model) > 1) own.n_threads = 1;
-    return own;
-}
-
-/* Part k as a batch of its own, and room for it. */
-static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *batch, int64_t k) {
-    const struct r2__parts *parts = model->parts;
-    struct r2__work *w = &model->parts->work[k];
-    const int32_t first = parts->first[k], row = batch->seq_begin[first];
-    const int64_t from = parts->begin[k];
-    const r2_ctx own = r2__within(ctx, model);
-    r2_attention shape;
-    w->batch.n_seq = parts->first[k + 1] - first;
-    w->batch.token = batch->token + row;
-    w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
-    w->batch.pred_token = batch->pred_token + from;
-    w->batch.branch = batch->branch ? batch->branch + first : NULL;
-    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
-    if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
-                    r2_attention_scratch(&own, &shape)) != R2_OK)
-        return ctx->status;
-    for (int32_t s = 0; s <= w->batch.n_seq; ++s)
-        w->seq_begin[s] = batch->seq_begin[first + s] - row;
-    for (int32_t j = 0; j < w->batch.n_pred; ++j) w->pred_row[j] = batch->pred_row[from + j] - row;
-    w->batch.seq_begin = w->seq_begin;
-    w->batch.pred_row = w->pred_row;
-    r2__number_rows(w, &w->batch, model->config.n_vocab);
-    return R2_OK;
-}
-
-static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, float *logp,
-                             float *entropy) {
-    const int64_t from = model->parts->begin[k];
-    const r2_ctx own = r2__within(ctx, model);
-    r2_model part = *model;
-    part.work = &model->parts->work[k];
-    r2__decoder_fwd(&own, &part, &part.work->batch, 0, model->config.n_layer, logp + from,
-                    entropy ? entropy + from : NULL);
-}
-
-r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
-                     float *entropy) {
-    struct r2__parts *parts = model->parts;
-    r2_status status = R2_OK;
-    r2__range own;
-    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
-        r2__check_predictions(ctx, model, batch) != R2_OK)
-        return ctx->status;
-    if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
-    if (!parts) return ctx->status;
-    r2__cut_batch(parts, batch);
-    parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
-    parts->ready = false;
-    own = r2__own_parts(ctx, model);
-    for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
-        status = r2__part_init(ctx, model, batch, k);
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
-    parts->ready = status == R2_OK && r2__trains(model);
-    if (own.end - own.begin == parts->n) return status;
-    status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
-    if (!entropy) return status;
-    return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
-}
-
-static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
-                              const float *dlogp) {
-    const struct r2__parts *parts = model->parts;
-    const int64_t n = r2__n_trained(model);
-    const r2_ctx own = r2__within(ctx, model);
-    r2_model part = *model;
-    r2_lora lora;
-    part.work = &model->parts->work[k];
-    if (parts->apart) {
-        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
-        if (model->lora) {
-            lora = *model->lora;
-            lora.grad = part.grad;
-            part.lora = &lora;
-        }
-    }
-    r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
-}
-
-/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
-static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
-                          int64_t n) {
-    enum { BLOCK = 1024 };
-    const int threads = r2_threads(ctx, n * parts->n / 4);
-    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
-        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
-        for (int64_t k = 0; k < parts->n; ++k)
-            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
-    }
-}
-
-/* Whether the parts are as the forward of this batch left them. */
-static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const struct r2__parts *parts = model->parts;
-    r2__range own;
-    r2_ctx within;
-    if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
-        parts->begin[parts->n] != batch->n_pred)
-        return false;
-    own = r2__own_parts(ctx, model);
-    within = r2__within(ctx, model);
-    for (int64_t k = own.begin; k < own.end; ++k) {
-        const struct r2__work *w = &parts->work[k];
-        const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
-                                                    w->batch.branch);
-        if (!r2__work_fits(w, model) || r2_attention_scratch(&within, &shape) > w->max_scratch ||
-            w->n_rows != batch->seq_begin[parts->first[k + 1]] - batch->seq_begin[parts->first[k]])
-            return false; /* max_scratch: there are more threads */
-    }
-    return true;
-}
-
-r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
-    struct r2__parts *parts = model->parts;
-    const int64_t n = r2__n_trained(model);
-    r2_status status = R2_OK;
-    r2__range own;
-    if (!r2__parts_ready(ctx, model, batch))
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "backward: expected a forward of this batch before it, by a model with "
-                       "gradients and with the same adapters, recompute and threads");
-    parts->ready = false;
-    own = r2__own_parts(ctx, model);
-    if (parts->apart && parts->room < n * parts->n) {
-        r2_release(ctx, parts->grad);
-        parts->room = n * R2__PARTS;
-        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
-        if (!parts->grad) parts->room = 0, status = ctx->status;
-    }
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__backward_part(ctx, model, own.begin + k, dlogp));
-    if (!parts->apart) return status;
-    status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
-                             (uint64_t)n * sizeof *parts->grad);
-    if (status == R2_OK)
-        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
-    return status;
-}
+/* r2_forward and r2_backward cut a batch into parts and run the decoder on each: [E9]. */
 
 /* ---- AdamW ---- */
 
@@ -6463,22 +5652,13 @@ r2_adamw_config r2_adamw_config_default(void) {
     return c;
 }
 
-static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
-                                 uint64_t *fingerprint) {
-    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
-                               R2__BOUND(c, beta2, 0.0, 0.999999),
-                               R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
-                               R2__BOUND(c, clip, 0.0, 1e30)};
-    return r2__check_bounds(ctx, who, range, 5, fingerprint);
-}
-
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config) {
     memset(opt, 0, sizeof *opt);
     opt->config = *config;
     opt->n_params = r2__n_trained(model);
-    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
-    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
+    opt->m = R2__NEW(ctx, float, opt->n_params);
+    opt->v = R2__NEW(ctx, float, opt->n_params);
     if (opt->m && opt->v) return R2_OK;
     r2_adamw_free(ctx, opt);
     return ctx->status;
@@ -6527,99 +5707,83 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
     return R2_OK;
 }
 
-/* ---- one step of a training that may diverge ---- */
+/* ---- a training: what SFT and GRPO share ---- */
 
-/* What SFT and GRPO share: the optimiser, and the weights to go back to. */
+/* Where it is kept on disk, [E7]. */
+typedef struct r2__state {
+    const char *path;          /* NULL: nowhere                                           */
+    double every, saved, cost; /* seconds: between two saves; when, how long the last took */
+    uint64_t fingerprint;      /* of what the training begins with                        */
+    r2_text reports;           /* of all steps so far, end to end                         */
+} r2__state;
+
+/* Examples group by group, the optimiser, and the weights to go back to. */
 typedef struct r2__training {
     const char *name;
     r2_model *model;
-    int64_t step, n_steps;
-    r2_adamw opt;
-    float *kept;      /* the best weights so far; before any were measured, those before the last
-                         update                                                                  */
-    bool has_measured; /* on validation data: then ...                                 */
-    double lowest;     /* ... the loss of these weights                                */
-    int64_t n_worse;   /* ... and how many measurements ago that was                   */
-    /* on disk */
-    const char *path;            /* NULL: not kept there                  */
-    double every, saved, cost;   /* seconds: between two saves; when; how long the last one took */
-    uint64_t fingerprint;        /* of what the training begins with      */
-    r2_text reports;             /* of all steps so far, end to end       */
+    const r2_examples *ex;
+    const void *config;       /* r2_sft_config or r2_grpo_config                              */
+    void (*tell)(const void *config, const void *report); /* calls the on_step of the config  */
     size_t report_size;
+    int64_t step, n_steps;
+    int32_t groups, patience; /* in a step; n_worse that ends the training, 0: none           */
+    uint64_t seed;
+    int32_t *order;           /* of the groups, in this epoch                                 */
+    r2_adamw opt;
+    float *kept;       /* the best weights so far; before any were measured, those before the last
+                          update                                                              */
+    bool has_measured; /* on validation data: then ...                                        */
+    double lowest;     /* ... the loss of these weights                                       */
+    int64_t n_worse;   /* ... and how many measurements ago that was                          */
+    r2__state state;
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
+    const uint64_t n_groups = (uint64_t)(t->ex->n / t->ex->group);
     r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
     if (status != R2_OK) return status;
-    t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
-    if (!t->kept) return ctx->status;
+    t->order = R2__NEW(ctx, int32_t, n_groups);
+    t->kept = R2__NEW(ctx, float, t->opt.n_params);
+    if (!t->order || !t->kept) return ctx->status;
     memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
     return R2_OK;
 }
 
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
+    r2_release(ctx, t->order);
     r2_release(ctx, t->kept);
-    r2_text_free(ctx, &t->reports);
+    r2_text_free(ctx, &t->state.reports);
 }
 
-/* The state of a training on disk, [E7]. */
-static r2_status r2__training_save(r2_ctx *ctx, r2__training *t);
-static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *path, double every,
-                                   uint64_t fingerprint);
-
-/* Copies the report at byte *at of the steps so far and moves on; false: there are no more. */
-static bool r2__training_report(const r2__training *t, size_t *at, void *report) {
-    if (*at >= t->reports.len) return false;
-    memcpy(report, t->reports.data + *at, t->report_size);
-    *at += t->report_size;
-    return true;
+static bool r2__training_ends(const r2__training *t) {
+    return t->step >= t->n_steps || (t->patience > 0 && t->n_worse >= t->patience);
 }
 
-/* After a step: tells the progress, saves when it is time to, when there is nothing more to do, and
-   when the training is to stop. Saving takes no more than a hundredth of the time. */
-static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report,
-                                        bool ends) {
-    const int64_t done = ends ? t->n_steps : t->step + 1;
-    r2_status status, saved = R2_OK;
-    bool due;
-    ++t->step;
-    if (t->path) r2_text_add(ctx, &t->reports, (const char *)report, t->report_size);
-    status = r2_progress(ctx, t->name, done, t->n_steps);
-    due = r2_seconds() - t->saved >= fmax(t->every, 100.0 * t->cost);
-    if (t->path && (due || done == t->n_steps || status == R2_CANCELLED))
-        saved = r2__training_save(ctx, t);
-    return saved != R2_OK ? saved : status;
+/* [E7]: a step is done: tells its report and the progress, and saves when it is time to; a training
+   goes on from a state on disk; one that diverged ends, with the weights that were kept. */
+static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report);
+static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t);
+static r2_status r2__grpo_resume(r2_ctx *ctx, r2__training *t);
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value);
+
+/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
+static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
+    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
+    for (int64_t k = n - 1; k > 0; --k) {
+        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
+        int32_t at_k = order[k];
+        order[k] = order[j];
+        order[j] = at_k;
+    }
 }
 
-/* The first tensor whose values, weights or gradients, are not all finite and of usable size. */
-static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
-                                  int64_t *at_layer) {
-    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
-            const r2_tensor *t = &model->tensor[id];
-            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
-            *at_layer = t->per_layer ? layer : -1;
-            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
-                return t->name;
-        }
-    *at_layer = -1;
-    return model->lora ? "the adapters" : "all tensors together";
-}
-
-/* Ends a training that diverged; the model gets back the weights that were kept. */
-static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
-    int64_t layer = -1;
-    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
-    float *param = r2__trained_params(t->model);
-    char place[32] = "";
-    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
-    r2_fail(ctx, R2_DIVERGED,
-            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
-            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
-            t->has_measured ? "its best weights" : "the weights before the last update");
-    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
-    return ctx->status;
+/* The first example of group g of this step; shuffles anew where an epoch begins. */
+static int64_t r2__next_group(r2__training *t, int64_t g) {
+    const int64_t n_groups = t->ex->n / t->ex->group, drawn = t->step * t->groups + g;
+    if (drawn % n_groups == 0) r2__shuffle(t->order, n_groups, t->seed, drawn / n_groups);
+    return (int64_t)t->order[drawn % n_groups] * t->ex->group;
 }
 
 /* Updates the weights from their gradient. */
@@ -6675,49 +5839,15 @@ static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_
     out->n_out = (int64_t)n;
     out->max_new = c->max_new;
     out->n_watch = c->n_watch;
-    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
-    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
-    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
-    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
+    out->token = R2__NEW(ctx, int32_t, cells);
+    out->logp = R2__NEW(ctx, float, cells);
+    out->length = R2__NEW(ctx, int32_t, n);
+    out->watch_logp = R2__NEW(ctx, float, n * (uint64_t)c->n_watch);
     if (!out->token || !out->logp || !out->length || !out->watch_logp) {
         r2_generation_free(ctx, out);
         return ctx->status;
     }
     for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
-    return R2_OK;
-}
-
-static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
-                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
-    const int32_t V = model->config.n_vocab;
-    if (c->n_samples < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_samples = %d, expected >= 1", c->n_samples);
-    if (c->max_new < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "generate: max_new = %d, expected >= 0", c->max_new);
-    if (!(c->temperature >= 0.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
-                       (double)c->temperature);
-    if (c->n_stop < 0 || (c->n_stop > 0 && !c->stop))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_stop = %d, expected as many tokens in stop",
-                       c->n_stop);
-    if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
-                       c->n_watch);
-    for (int32_t j = 0; j < c->n_watch; ++j)
-        if (c->watch[j] < 0 || c->watch[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: watch[%d] = %d, expected 0 to %d", j,
-                           c->watch[j], V - 1);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "generate: prompt %lld has %lld tokens, expected 1 to %d, which leaves "
-                           "%d new ones of n_ctx = %d",
-                           (long long)p, (long long)(begin[p + 1] - begin[p]),
-                           model->config.n_ctx - c->max_new, c->max_new, model->config.n_ctx);
-    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
-        if (token[r] < 0 || token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: token[%lld] = %d, expected 0 to %d",
-                           (long long)r, token[r], V - 1);
     return R2_OK;
 }
 
@@ -6871,37 +6001,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-/* ---- the closed vocabulary as a tokenizer ---- */
-
-static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
-                                  bool marks, r2_tokens *out) {
-    (void)marks; /* they are words like any other */
-    for (; len > 0 && *text == ' '; ++text) --len;
-    while (len > 0 && text[len - 1] == ' ') --len;
-    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
-}
-
-static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
-                                  const char *user, r2_tokens *out) {
-    (void)system;
-    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
-}
-
-static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
-                                r2_text *out) {
-    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
-}
-
-r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
-    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
-    return t;
-}
-
-r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
-    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
-}
-
-/* ---- marks ---- */
+/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
 
 static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
                                int64_t room, r2_mark *mark) {
@@ -6935,6 +6035,10 @@ r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2
         if (status == R2_OK) codec->markup.level[k] = level.id[0];
     }
     return status;
+}
+
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
 }
 
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
@@ -7013,98 +6117,7 @@ static r2_status r2__example_from_evidence(r2_ctx *ctx, const r2__example_source
     return status;
 }
 
-static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
-                                    r2__example *example) {
-    const r2_tokenizer *t = &from->codec->tokenizer;
-    const r2_record *record;
-    r2_status status;
-    if (example->failed) { /* lists that failed take nothing more */
-        r2_tokens_free(ctx, &example->prompt);
-        r2_tokens_free(ctx, &example->trace);
-    }
-    example->failed = false;
-    r2_tokens_clear(&example->prompt);
-    r2_tokens_clear(&example->trace);
-    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
-    record = &from->records->record[e];
-    example->step = (int32_t)record->step;
-    example->answer = (int32_t)record->answer;
-    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
-    if (status != R2_OK) return status;
-    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
-}
-
-static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
-    for (int64_t k = 0; k < part->n; ++k) r2_tokens_add(ctx, all, part->id[k]);
-}
-
-enum { R2__EXAMPLES_AT_ONCE = 1024 };
-
-/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
-   all[0], traces to all[1]. room (n): memory of the threads. */
-static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
-                                     int64_t first, int64_t n, r2__example *room,
-                                     r2_tokens all[2]) {
-    const r2_markup *mark = &from->codec->markup;
-    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
-        r2_ctx own = *ctx; /* a context serves one thread at a time */
-        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        const r2__example *example = &room[k];
-        int64_t e = first + k, length;
-        if (example->failed) { /* again: the caller's context takes the message */
-            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
-            if (status != R2_OK) return status;
-        }
-        r2__append_tokens(ctx, &all[0], &example->prompt);
-        r2__append_tokens(ctx, &all[1], &example->trace);
-        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
-        ex->prompt_begin[e + 1] = all[0].n;
-        ex->trace_begin[e + 1] = all[1].n;
-        ex->answer[e] = (int8_t)example->answer;
-        ex->step[e] = (int8_t)example->step;
-        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
-        if (length > ex->longest) ex->longest = (int32_t)length;
-    }
-    return R2_OK;
-}
-
-/* Copies a token list into memory of exactly its size. */
-static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
-    int32_t *copy = (int32_t *)r2_alloc(ctx, (uint64_t)tokens->n, sizeof *copy);
-    if (copy && tokens->n > 0) memcpy(copy, tokens->id, (size_t)tokens->n * sizeof *copy);
-    return copy;
-}
-
-static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
-    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
-    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
-    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
-    r2_status status = R2_OK;
-    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
-    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
-    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
-    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
-        status = R2_NO_MEMORY;
-    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
-        status = r2__examples_append(ctx, ex, from, first,
-                                     n - first < at_once ? n - first : at_once, room, all);
-    if (status == R2_OK) {
-        ex->prompt = r2__tokens_copy(ctx, &all[0]);
-        ex->trace = r2__tokens_copy(ctx, &all[1]);
-        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
-    }
-    for (int64_t k = 0; room && k < at_once; ++k) {
-        r2_tokens_free(ctx, &room[k].prompt);
-        r2_tokens_free(ctx, &room[k].trace);
-    }
-    r2_release(ctx, room);
-    r2_tokens_free(ctx, &all[0]);
-    r2_tokens_free(ctx, &all[1]);
-    return status;
-}
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from);
 
 static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
                                    int64_t n, int32_t group) {
@@ -7150,22 +6163,6 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     memset(examples, 0, sizeof *examples);
 }
 
-/* Training needs answers. Reasoned sequences also need a trace of every example: without one, the
-   first token after the prompt would teach the direct mode. */
-static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex,
-                                    bool with_traces) {
-    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
-    for (int64_t e = 0; e < ex->n; ++e) {
-        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
-            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
-        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
-                           (long long)e);
-    }
-    return R2_OK;
-}
-
 /* ---- batches ---- */
 
 /* The arrays of one batch, allocated once for the largest. */
@@ -7192,29 +6189,19 @@ static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
 static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
                                   int64_t max_pred) {
     memset(b, 0, sizeof *b);
-    b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
-    b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
-    b->level_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->level_pred);
-    b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
-    b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
-    b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
-    b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
-    b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
+    b->seq_begin = R2__NEW(ctx, int32_t, max_seq + 1);
+    b->branch = R2__NEW(ctx, bool, max_seq);
+    b->level_pred = R2__NEW(ctx, int32_t, max_seq);
+    b->token = R2__NEW(ctx, int32_t, max_row);
+    b->pred_row = R2__NEW(ctx, int32_t, max_pred);
+    b->pred_token = R2__NEW(ctx, int32_t, max_pred);
+    b->logp = R2__NEW(ctx, float, max_pred);
+    b->dlogp = R2__NEW(ctx, float, max_pred);
     if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
     r2__batcher_free(ctx, b);
     return ctx->status;
-}
-
-/* Refuses a step whose rows an int32_t could not count. `outputs` of each prompt. */
-static r2_status r2__batch_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
-                                int32_t outputs, int64_t rows_each) {
-    if ((double)groups * group * outputs * (double)rows_each < (double)INT32_MAX) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: groups = %d of %d examples with %d outputs of up to %lld tokens, expected "
-                   "fewer than 2^31 tokens in a step",
-                   who, (int)groups, (int)group, (int)outputs, (long long)rows_each);
 }
 
 static void r2__batcher_clear(r2__batcher *b) { b->n_seq = b->n_row = b->n_pred = 0; }
@@ -7387,114 +6374,69 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
     report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
-/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
-static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
-    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
-    for (int64_t k = n - 1; k > 0; --k) {
-        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
-        int32_t at_k = order[k];
-        order[k] = order[j];
-        order[j] = at_k;
-    }
-}
-
-/* The first example of the drawn-th group of a training; shuffles anew where an epoch begins. */
-static int64_t r2__next_group(const r2_examples *ex, int32_t *order, uint64_t seed,
-                              int64_t drawn) {
-    int64_t n_groups = ex->n / ex->group;
-    if (drawn % n_groups == 0) r2__shuffle(order, n_groups, seed, drawn / n_groups);
-    return (int64_t)order[drawn % n_groups] * ex->group;
-}
-
-/* The order of the groups in the middle of an epoch. */
-static void r2__epoch_resume(const r2_examples *ex, int32_t *order, uint64_t seed, int64_t drawn) {
-    const int64_t n_groups = ex->n / ex->group;
-    if (drawn % n_groups) r2__shuffle(order, n_groups, seed, drawn / n_groups);
-}
-
-/* A digest of what there is to learn from. */
-static uint64_t r2__examples_fingerprint(const r2_examples *ex, uint64_t hash) {
-    const size_t n = (size_t)ex->n;
-    hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
-    hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
-    hash = r2__fnv_on(hash, ex->trace_begin, (n + 1) * sizeof *ex->trace_begin);
-    hash = r2__fnv_on(hash, ex->prompt, (size_t)ex->prompt_begin[n] * sizeof *ex->prompt);
-    hash = r2__fnv_on(hash, ex->trace, (size_t)ex->trace_begin[n] * sizeof *ex->trace);
-    return r2__fnv_on(hash, ex->answer, n);
-}
-
-/* The state of one training. */
+/* One r2_sft. */
 typedef struct r2__sft {
-    r2__training run;
-    const r2_examples *ex;
+    r2__training base;
     const r2_sft_config *config;
     r2__batcher b;
     r2__sft_row *row; /* one for each sequence of a batch */
-    int32_t *order;   /* of the groups, in this epoch     */
 } r2__sft;
 
-static void r2__sft_batch(r2__sft *t, int64_t step) {
-    const r2_examples *ex = t->ex;
-    const r2_sft_config *config = t->config;
-    int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
+/* Writes a batch of n groups, the first of them reasoned: those drawn for this step, or the groups
+   of `valid` from `begin` on. */
+static void r2__sft_batch(r2__sft *t, const r2_examples *valid, int64_t begin, int64_t n) {
+    const r2_examples *ex = valid ? valid : t->base.ex;
+    const int64_t n_reasoned = (int64_t)(t->config->reasoned_share * (float)n + 0.5f);
     r2__batcher_clear(&t->b);
-    for (int32_t g = 0; g < config->groups; ++g) {
-        int64_t first = r2__next_group(ex, t->order, config->seed, step * config->groups + g);
+    for (int64_t g = 0; g < n; ++g) {
+        const int64_t first = valid ? (begin + g) * ex->group : r2__next_group(&t->base, g);
         for (int32_t k = 0; k < ex->group; ++k)
             t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, first + k, g < n_reasoned);
     }
 }
 
-/* The losses of the batch, in groups of `group`, with the weights as they are. */
-static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2_forward(ctx, t->run.model, &batch, t->b.logp, NULL);
+/* The losses of the batch, in groups of `group`, with the weights as they are; their weighted
+   sum. */
+static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report,
+                                 double *loss) {
+    const r2_sft_config *c = t->config;
+    const r2_batch batch = r2__batch_view(&t->b);
+    const r2_status status = r2_forward(ctx, t->base.model, &batch, t->b.logp, NULL);
     if (status != R2_OK) return status;
-    r2__sft_loss(&t->b, t->row, group, t->config, report);
+    r2__sft_loss(&t->b, t->row, group, c, report);
+    *loss = (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
+            (double)c->list_weight * (double)report->list_loss;
     return R2_OK;
 }
 
-static double r2__sft_total(const r2_sft_config *c, const r2_sft_report *report) {
-    return (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
-           (double)c->list_weight * (double)report->list_loss;
-}
-
-static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
+/* One update by a batch: forward, losses, backward, AdamW. */
+static r2_status r2__sft_update(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    const r2_batch batch = r2__batch_view(&t->b);
+    double loss;
+    r2_status status = r2__sft_measure(ctx, t, t->base.ex->group, report, &loss);
     if (status != R2_OK) return status;
-    if (!isfinite(r2__sft_total(t->config, report)))
-        return r2__diverged(ctx, &t->run, "the loss", NULL);
-    r2_zero_grad(ctx, t->run.model);
-    status = r2_backward(ctx, t->run.model, &batch, t->b.dlogp);
+    if (!isfinite(loss)) return r2__diverged(ctx, &t->base, "the loss", NULL);
+    r2_zero_grad(ctx, t->base.model);
+    status = r2_backward(ctx, t->base.model, &batch, t->b.dlogp);
     if (status != R2_OK) return status;
-    return r2__training_update(ctx, &t->run, report->lr, &report->grad_norm);
+    return r2__training_update(ctx, &t->base, report->lr, &report->grad_norm);
 }
 
 /* The loss of all groups of config->valid, in batches of the size used for training. */
 static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
-    const r2_sft_config *c = t->config;
-    const r2_examples *ex = c->valid;
-    const int64_t n_groups = ex->n / ex->group;
-    int64_t n = 0;
+    const r2_examples *ex = t->config->valid;
+    const int64_t n_groups = ex->n / ex->group, most = t->config->groups;
+    r2_status status = R2_OK;
     *loss = 0.0;
-    for (int64_t g = 0; g < n_groups; g += n) {
-        const int64_t left = n_groups - g;
+    for (int64_t g = 0; g < n_groups && status == R2_OK; g += most) {
+        const int64_t n = n_groups - g < most ? n_groups - g : most;
         r2_sft_report part;
-        r2_status status;
-        int64_t n_reasoned;
-        n = left < c->groups ? left : c->groups;
-        n_reasoned = (int64_t)(c->reasoned_share * (float)n + 0.5f);
-        r2__batcher_clear(&t->b);
-        for (int64_t k = 0; k < n * ex->group; ++k)
-            t->row[k] =
-                r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
-        status = r2__sft_measure(ctx, t, ex->group, &part);
-        if (status != R2_OK) return status;
-        *loss += (double)n / (double)n_groups * r2__sft_total(c, &part);
+        double own = 0.0;
+        r2__sft_batch(t, ex, g, n);
+        status = r2__sft_measure(ctx, t, ex->group, &part, &own);
+        *loss += (double)n / (double)n_groups * own;
     }
-    return R2_OK;
+    return status;
 }
 
 /* Measures config->valid when it is time to, and keeps the weights of the lowest loss. Without it,
@@ -7502,137 +6444,88 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
 static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     const r2_sft_config *c = t->config;
     const int64_t done = report->step + 1;
-    r2__training *run = &t->run;
+    r2__training *base = &t->base;
     r2_sft_report again;
     double loss = 0.0;
     r2_status status;
     report->valid_loss = NAN;
     if (done != c->n_steps && (!c->valid || done % c->valid_every != 0)) return R2_OK;
     status = c->valid ? r2__sft_valid_loss(ctx, t, &loss)
-                      : r2__sft_measure(ctx, t, t->ex->group, &again);
+                      : r2__sft_measure(ctx, t, base->ex->group, &again, &loss);
     if (status != R2_OK) return status;
-    if (!isfinite(c->valid ? loss : r2__sft_total(c, &again)))
-        return r2__diverged(ctx, run, "the loss after it", NULL);
+    if (!isfinite(loss)) return r2__diverged(ctx, base, "the loss after it", NULL);
     if (!c->valid) return R2_OK;
     report->valid_loss = (float)loss;
-    run->n_worse++;
-    if (run->has_measured && !(loss < run->lowest)) return R2_OK;
-    run->n_worse = 0;
-    run->lowest = loss;
-    run->has_measured = true;
-    memcpy(run->kept, r2__trained_params(run->model), (size_t)run->opt.n_params * sizeof(float));
+    base->n_worse++;
+    if (base->has_measured && !(loss < base->lowest)) return R2_OK;
+    base->n_worse = 0;
+    base->lowest = loss;
+    base->has_measured = true;
+    memcpy(base->kept, r2__trained_params(base->model), (size_t)base->opt.n_params * sizeof(float));
     return R2_OK;
 }
 
-/* What can be said of a configuration without the examples. */
-static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates,
-                                  uint64_t *fingerprint) {
-    const double least = validates ? 1.0 : 0.0;
-    const r2__bound range[] = {
-        R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
-        R2__BOUND(c, groups, 1.0, R2__MOST),         R2__BOUND(c, reasoned_share, 0.0, 1.0),
-        R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
-        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
-        R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "sft", range, 10, fingerprint);
-    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, fingerprint) : status;
-}
-
-static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL, NULL);
-    if (status == R2_OK)
-        status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
-    if (status != R2_OK || !c->valid) return status;
-    return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
-}
-
 static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
-    const r2_examples *ex = t->ex, *valid = t->config->valid;
-    int32_t group = ex->group, longest = ex->longest;
-    int64_t per_batch;
-    r2_status status;
-    if (valid && valid->group > group) group = valid->group;
-    if (valid && valid->longest > longest) longest = valid->longest;
-    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1,
-                            (int64_t)longest + R2_N_ANSWERS);
+    const r2_examples *ex = t->base.ex, *valid = t->config->valid;
+    const int32_t group = valid && valid->group > ex->group ? valid->group : ex->group;
+    const int64_t longest = valid && valid->longest > ex->longest ? valid->longest : ex->longest;
+    const int64_t n_seq = (int64_t)t->config->groups * group;
+    r2_status status = r2__check_step_size(ctx, "sft", t->config->groups, group, 1,
+                                           longest + R2_N_ANSWERS);
+    if (status == R2_OK)
+        status = r2__batcher_init(ctx, &t->b, n_seq, n_seq * longest,
+                                  n_seq * (longest + R2_N_ANSWERS));
+    if (status == R2_OK) status = r2__training_init(ctx, &t->base, &t->config->adamw);
     if (status != R2_OK) return status;
-    per_batch = (int64_t)t->config->groups * group;
-    status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
-                              per_batch * ((int64_t)longest + R2_N_ANSWERS));
-    if (status != R2_OK) return status;
-    status = r2__training_init(ctx, &t->run, &t->config->adamw);
-    if (status != R2_OK) return status;
-    t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
-    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
-    return t->order && t->row ? R2_OK : R2_NO_MEMORY;
+    t->row = R2__NEW(ctx, r2__sft_row, n_seq);
+    return t->row ? R2_OK : ctx->status;
 }
 
-static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
-    r2_release(ctx, t->order);
-    r2_release(ctx, t->row);
-    r2__training_free(ctx, &t->run);
-    r2__batcher_free(ctx, &t->b);
-}
-
-static bool r2__sft_ends(const r2__sft *t) {
-    return t->run.step >= t->run.n_steps ||
-           (t->config->valid && t->run.n_worse >= t->config->patience);
-}
-
-/* Step number t->run.step. */
-static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
+static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t) {
     const r2_sft_config *c = t->config;
     const int64_t warmup = c->warmup < c->n_steps / 5 ? c->warmup : c->n_steps / 5;
     r2_sft_report report;
     r2_status status;
     memset(&report, 0, sizeof report);
-    report.step = t->run.step;
+    report.step = t->base.step;
     report.n_steps = c->n_steps;
     report.lr = r2_lr_cosine(report.step, c->n_steps, warmup, c->lr, c->lr_floor);
-    r2__sft_batch(t, report.step);
-    status = r2__sft_step(ctx, t, &report);
+    r2__sft_batch(t, NULL, 0, c->groups);
+    status = r2__sft_update(ctx, t, &report);
     if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
-    if (status != R2_OK) return status;
-    if (c->on_step) c->on_step(c->on_step_data, &report);
-    return r2__training_step_done(ctx, &t->run, &report, r2__sft_ends(t));
+    return status == R2_OK ? r2__training_step_done(ctx, &t->base, &report) : status;
 }
 
-/* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
-static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
-    const r2_sft_config *c = t->config;
-    r2_sft_report report;
-    size_t at = 0;
-    uint64_t fingerprint;
-    r2_status status;
-    if (!c->state_path) return R2_OK;
-    t->run.report_size = sizeof(r2_sft_report);
-    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
-    if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
-    r2__sft_settings(ctx, c, false, &fingerprint); /* they were checked before */
-    status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, fingerprint);
-    while (c->on_step && status == R2_OK && r2__training_report(&t->run, &at, &report))
-        c->on_step(c->on_step_data, &report);
-    r2__epoch_resume(t->ex, t->order, c->seed, t->run.step * c->groups);
-    return status;
+static void r2__sft_tell(const void *config, const void *report) {
+    const r2_sft_config *c = (const r2_sft_config *)config;
+    if (c->on_step) c->on_step(c->on_step_data, (const r2_sft_report *)report);
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
-    r2_status status = r2__sft_check(ctx, examples, config);
+    r2_status status = r2__check_sft(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
-    t.run.name = "sft";
-    t.run.model = model;
-    t.run.n_steps = config->n_steps;
-    t.ex = examples;
     t.config = config;
+    t.base.name = "sft";
+    t.base.model = model;
+    t.base.ex = examples;
+    t.base.config = config;
+    t.base.tell = r2__sft_tell;
+    t.base.report_size = sizeof(r2_sft_report);
+    t.base.n_steps = config->n_steps;
+    t.base.groups = config->groups;
+    t.base.seed = config->seed;
+    t.base.patience = config->valid ? config->patience : 0;
     status = r2__sft_alloc(ctx, &t);
-    if (status == R2_OK) status = r2__sft_resume(ctx, &t);
-    while (status == R2_OK && !r2__sft_ends(&t)) status = r2__sft_advance(ctx, &t);
-    if (status == R2_OK && t.run.has_measured)
-        memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
-    r2__sft_free(ctx, &t);
+    if (status == R2_OK) status = r2__sft_resume(ctx, &t.base);
+    while (status == R2_OK && !r2__training_ends(&t.base)) status = r2__sft_step(ctx, &t);
+    if (status == R2_OK && t.base.has_measured)
+        memcpy(r2__trained_params(model), t.base.kept, (size_t)t.base.opt.n_params * sizeof(float));
+    r2_release(ctx, t.row);
+    r2__training_free(ctx, &t.base);
+    r2__batcher_free(ctx, &t.b);
     return status;
 }
 
@@ -7736,7 +6629,7 @@ static void r2__prompts_free(r2_ctx *ctx, r2__prompts *p) {
 static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples *ex,
                                   int64_t max_n) {
     p->n = 0;
-    p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
+    p->begin = R2__NEW(ctx, int64_t, max_n + 1);
     p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
                                    ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
@@ -7774,12 +6667,6 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32
     return status;
 }
 
-static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->codec.check) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the codec of the examples has check = NULL, expected a "
-                   "checker of outputs", who);
-}
-
 /* ---- the loop ---- */
 
 /* One output of a rollout. */
@@ -7795,12 +6682,11 @@ typedef struct r2__rl_sample {
 
 /* The state of one r2_grpo. */
 typedef struct r2__grpo {
-    r2__training run;
+    r2__training base;
     r2_model reference;
     const r2_examples *ex;
     const r2_grpo_config *config;
     r2__batcher b;
-    int32_t *order;
     r2__prompts prompts;   /* (groups * group)                            */
     r2__rl_sample *sample; /* (prompts * n_samples), prompt after prompt  */
     int64_t n_sample;
@@ -7809,11 +6695,11 @@ typedef struct r2__grpo {
 } r2__grpo;
 
 /* The prompts of the step's groups, each followed by <think>: RL trains reasoning. */
-static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
+static void r2__grpo_prompts(r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     rl->prompts.n = 0;
     for (int32_t g = 0; g < c->groups; ++g) {
-        int64_t first = r2__next_group(rl->ex, rl->order, c->seed, step * c->groups + g);
+        const int64_t first = r2__next_group(&rl->base, g);
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
@@ -8019,33 +6905,34 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
 /* Whether the model still gives probabilities. */
 static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
     for (int32_t j = 0; j < rl->b.n_pred; ++j)
-        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->run, "a log-probability", NULL);
+        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->base, "a log-probability", NULL);
     return R2_OK;
 }
 
 /* Samples outputs, measures them with the model and with the reference, and rewards them. */
-static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
+static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
     const r2__prompts *prompts = &rl->prompts;
     r2_generate_config how = r2_generate_config_default();
     r2_generation gen;
     r2_batch batch;
     r2_status status;
-    r2__grpo_prompts(rl, step);
+    r2__grpo_prompts(rl);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
     how.n_token = rl->ex->codec.tokenizer.n_tokens;
-    how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin,
+    how.seed = r2_hash(c->seed, (uint64_t)report->step, R2_STREAM_SAMPLE);
+    status = r2__generate(ctx, rl->base.model, NULL, &how, prompts->n, prompts->begin,
                           prompts->token, &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
-    if (status == R2_OK) status = r2_forward(ctx, rl->run.model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK)
+        status = r2_forward(ctx, rl->base.model, &batch, rl->logp_old, rl->entropy);
     if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->logp_old);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         int32_t level = rl->sample[o].level_pred;
@@ -8066,12 +6953,12 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
         float norm = 0.0f;
         if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
-        else status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, rl->entropy);
+        else status = r2_forward(ctx, rl->base.model, &batch, rl->b.logp, rl->entropy);
         if (status != R2_OK) break;
         r2__grpo_loss(rl, report);
-        r2_zero_grad(ctx, rl->run.model);
-        status = r2_backward(ctx, rl->run.model, &batch, rl->b.dlogp);
-        if (status == R2_OK) status = r2__training_update(ctx, &rl->run, lr, &norm);
+        r2_zero_grad(ctx, rl->base.model);
+        status = r2_backward(ctx, rl->base.model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2__training_update(ctx, &rl->base, lr, &norm);
         report->grad_norm = (double)norm;
     }
     return status;
@@ -8080,7 +6967,7 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 /* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
    is not trained is the model's own. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_model *model = rl->run.model;
+    const r2_model *model = rl->base.model;
     const r2_arena empty = {NULL, 0, 0};
     r2_model *reference = &rl->reference;
     *reference = *model;
@@ -8097,8 +6984,7 @@ static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
         reference->lora->grad = NULL; /* keeps nothing for a backward pass */
         return R2_OK;
     }
-    reference->param = (float *)r2_arena_alloc(ctx, &reference->memory, (uint64_t)model->n_params,
-                                               sizeof(float));
+    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
     if (!reference->param) return ctx->status;
     memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
     return R2_OK;
@@ -8108,9 +6994,9 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     const r2_examples *ex = rl->ex;
     int64_t n_prompt, n_pred;
-    r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
-                                          R2_N_ANSWERS);
+    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
+                                           (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
+                                               R2_N_ANSWERS);
     if (status != R2_OK) return status;
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
@@ -8122,15 +7008,14 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
-    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *rl->order);
-    rl->sample = (r2__rl_sample *)r2_alloc(ctx, (uint64_t)rl->n_sample, sizeof *rl->sample);
-    rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
-    if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
+    rl->sample = R2__NEW(ctx, r2__rl_sample, rl->n_sample);
+    rl->logp_old = R2__NEW(ctx, float, n_pred);
+    rl->logp_ref = R2__NEW(ctx, float, n_pred);
+    rl->entropy = R2__NEW(ctx, float, n_pred);
+    rl->list = R2__NEW(ctx, int32_t, ex->group);
+    if (!rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2__training_init(ctx, &rl->run, &c->adamw);
+    status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
     return r2__grpo_reference(ctx, rl);
 }
@@ -8138,95 +7023,60 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
     r2__prompts_free(ctx, &rl->prompts);
-    r2_release(ctx, rl->order);
     r2_release(ctx, rl->sample);
     r2_release(ctx, rl->logp_old);
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
     r2_release(ctx, rl->list);
-    r2__training_free(ctx, &rl->run);
+    r2__training_free(ctx, &rl->base);
     r2_model_free(ctx, &rl->reference);
 }
 
-/* What can be said of a configuration without the examples. */
-static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint) {
-    const r2_reward_config *w = &c->reward;
-    const r2__bound range[] = {
-        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
-        R2__BOUND(c, groups, 1.0, R2__MOST),       R2__BOUND(c, n_samples, 1.0, 64.0),
-        R2__BOUND(c, n_updates, 1.0, R2__MOST),    R2__BOUND(c, max_new, 1.0, R2__MOST),
-        R2__BOUND(c, temperature, 0.0, 1000.0),    R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
-        R2__BOUND(c, eps_low, 0.0, 1.0),           R2__BOUND(c, eps_high, 0.0, R2__MOST),
-        R2__BOUND(c, beta, 0.0, R2__MOST),         R2__BOUND(c, sft_weight, 0.0, R2__MOST),
-        R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
-        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
-        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
-    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
-}
-
-static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status = r2__grpo_settings(ctx, c, NULL);
-    if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
-    if (status != R2_OK) return status;
-    return r2__codec_check(ctx, "grpo", examples);
-}
-
-/* Step number rl->run.step. After the last update one more look tells whether it was one too
-   much. */
-static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
+/* One step. After the last update one more look tells whether it was one too much. */
+static r2_status r2__grpo_step(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    const int64_t step = rl->run.step;
     r2_grpo_report report;
     r2_status status;
     memset(&report, 0, sizeof report);
-    report.step = step;
+    report.step = rl->base.step;
     report.n_steps = c->n_steps;
-    status = r2__grpo_rollout(ctx, rl, step, &report);
+    status = r2__grpo_rollout(ctx, rl, &report);
     if (status == R2_OK)
-        status = r2__grpo_update(ctx, rl, r2_lr_cosine(step, c->n_steps, 3, c->lr, 0.1f), &report);
-    if (status == R2_OK && step + 1 == c->n_steps) {
-        r2_batch batch = r2__batch_view(&rl->b);
-        status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
+        status = r2__grpo_update(ctx, rl, r2_lr_cosine(report.step, c->n_steps, 3, c->lr, 0.1f),
+                                 &report);
+    if (status == R2_OK && report.step + 1 == c->n_steps) {
+        const r2_batch batch = r2__batch_view(&rl->b);
+        status = r2_forward(ctx, rl->base.model, &batch, rl->b.logp, NULL);
         if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
     }
-    if (status != R2_OK) return status;
-    if (c->on_step) c->on_step(c->on_step_data, &report);
-    return r2__training_step_done(ctx, &rl->run, &report, false);
+    return status == R2_OK ? r2__training_step_done(ctx, &rl->base, &report) : status;
 }
 
-/* As r2__sft_resume. */
-static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_grpo_config *c = rl->config;
-    r2_grpo_report report;
-    size_t at = 0;
-    uint64_t fingerprint;
-    r2_status status;
-    if (!c->state_path) return R2_OK;
-    fingerprint = r2__examples_fingerprint(rl->ex, c->seed);
-    rl->run.report_size = sizeof(r2_grpo_report);
-    r2__grpo_settings(ctx, c, &fingerprint);
-    status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, fingerprint);
-    while (c->on_step && status == R2_OK && r2__training_report(&rl->run, &at, &report))
-        c->on_step(c->on_step_data, &report);
-    r2__epoch_resume(rl->ex, rl->order, c->seed, rl->run.step * c->groups);
-    return status;
+static void r2__grpo_tell(const void *config, const void *report) {
+    const r2_grpo_config *c = (const r2_grpo_config *)config;
+    if (c->on_step) c->on_step(c->on_step_data, (const r2_grpo_report *)report);
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config) {
     r2__grpo rl;
-    r2_status status = r2__grpo_check(ctx, examples, config);
+    r2_status status = r2__check_grpo(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
-    rl.run.name = "grpo";
-    rl.run.model = model;
-    rl.run.n_steps = config->n_steps;
     rl.ex = examples;
     rl.config = config;
+    rl.base.name = "grpo";
+    rl.base.model = model;
+    rl.base.ex = examples;
+    rl.base.config = config;
+    rl.base.tell = r2__grpo_tell;
+    rl.base.report_size = sizeof(r2_grpo_report);
+    rl.base.n_steps = config->n_steps;
+    rl.base.groups = config->groups;
+    rl.base.seed = config->seed;
     status = r2__grpo_init(ctx, &rl);
-    if (status == R2_OK) status = r2__grpo_resume(ctx, &rl);
-    while (status == R2_OK && rl.run.step < config->n_steps) status = r2__grpo_advance(ctx, &rl);
+    if (status == R2_OK) status = r2__grpo_resume(ctx, &rl.base);
+    while (status == R2_OK && !r2__training_ends(&rl.base)) status = r2__grpo_step(ctx, &rl);
     r2__grpo_free(ctx, &rl);
     return status;
 }
@@ -8300,7 +7150,7 @@ r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t 
         return r2_fail(ctx, R2_ARGUMENT,
                        "evaluate: n_cases = %lld, n_per_case = %lld, expected both >= 1",
                        (long long)n_cases, (long long)n_per_case);
-    hit = hit1 ? hit1 : (double *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *hit);
+    hit = hit1 ? hit1 : R2__NEW(ctx, double, n_cases);
     if (!hit) return ctx->status;
     for (int64_t c = 0; c < n_cases; ++c) {
         r2_rank rank = r2_rank_of(score + c * n_per_case, n_per_case);
@@ -8328,7 +7178,7 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
         return r2_fail(ctx, R2_ARGUMENT,
                        "bootstrap: n = %lld, n_bootstrap = %d, expected both >= 1", (long long)n,
                        (int)n_bootstrap);
-    mean = (double *)r2_alloc(ctx, (uint64_t)n_bootstrap, sizeof *mean);
+    mean = R2__NEW(ctx, double, n_bootstrap);
     if (!mean) return ctx->status;
     R2_PARALLEL_FOR(r2_threads(ctx, n * n_bootstrap), b, n_bootstrap) {
         r2_rng rng = r2_rng_make(seed, R2_STREAM_BOOTSTRAP, (uint64_t)b);
@@ -8428,7 +7278,7 @@ static r2_status r2__score_finish(r2_ctx *ctx, r2_model *model, const r2_example
     r2_generation end;
     r2_status status = R2_OK;
     memset(&end, 0, sizeof end);
-    more.begin = (int64_t *)r2_alloc(ctx, (uint64_t)gen->n_out + 1, sizeof *more.begin);
+    more.begin = R2__NEW(ctx, int64_t, gen->n_out + 1);
     more.token = (int32_t *)r2_alloc(ctx, (uint64_t)gen->n_out, room * sizeof *more.token);
     if (!more.begin || !more.token) status = R2_NO_MEMORY;
     for (int64_t o = 0; o < gen->n_out && status == R2_OK; ++o) {
@@ -8514,7 +7364,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
     const bool checked = trace && config->mode == R2_REASONED;
     r2__trace_counts counts = {0, 0, 0};
-    r2_status status = checked ? r2__codec_check(ctx, "score", examples) : R2_OK;
+    r2_status status = checked ? r2__check_codec(ctx, "score", examples) : R2_OK;
     if (trace) memset(trace, 0, sizeof *trace);
     for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
         int64_t n = examples->n - first < slice ? examples->n - first : slice;
@@ -8554,7 +7404,7 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                    int64_t n, r2_reasoning *out) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
-    r2_status status = r2__codec_check(ctx, "think", examples);
+    r2_status status = r2__check_codec(ctx, "think", examples);
     if (status != R2_OK) return status;
     if (first < 0 || n < 1 || n > examples->n - first)
         return r2_fail(ctx, R2_ARGUMENT,
@@ -8618,26 +7468,6 @@ r2_run_config r2_run_config_full(void) {
     config.sft.groups = 32;
     config.grpo.n_steps = 300;
     return config;
-}
-
-/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
-static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
-    const r2__bound range[] = {
-        R2__BOUND(c, n_groups, 1.0, R2__MOST),     R2__BOUND(c, n_sampled, 1.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST),  R2__BOUND(c, min_train, 0.0, R2__MOST),
-        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
-        R2__BOUND(c, n_cases, 0.0, 1e15),          R2__BOUND(c, step_share, 0.0, 1.0),
-        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
-        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
-        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
-        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
-    r2_model_config model = c->model;
-    r2_grpo_config grpo = c->grpo;
-    r2_status status = r2__check_bounds(ctx, "run", range, 11, NULL);
-    model.n_vocab = model.n_ctx = grpo.max_new = 1;
-    if (status == R2_OK) status = r2__check_config(ctx, &model);
-    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0, NULL);
-    return status == R2_OK ? r2__grpo_settings(ctx, &grpo, NULL) : status;
 }
 
 /* All draws of the run follow from its one seed, but for ties of equal times: split.seed. */
@@ -8729,7 +7559,7 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
-    *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)*n, sizeof **evidence);
+    *evidence = R2__NEW(ctx, r2_evidence, *n);
     if (!*evidence) return ctx->status;
     return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
@@ -8743,7 +7573,7 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
                           &run->n_train);
     if (status != R2_OK) return status;
-    observed = (uint8_t *)r2_alloc(ctx, (uint64_t)run->n_train, 1);
+    observed = R2__NEW(ctx, uint8_t, run->n_train);
     if (!observed) return ctx->status;
     for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % (1 + c->n_sampled) == 0;
     status = r2_codebook_fit(ctx, &run->codebook, run->evidence, observed, run->n_train,
@@ -8757,7 +7587,7 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_c
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_check(ctx, config);
+    status = r2__check_run(ctx, config);
     if (status == R2_OK) status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
@@ -8806,45 +7636,23 @@ static int32_t r2__run_step(const r2_run *run, int64_t g) {
     return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
 }
 
-/* Puts the evidence of earlier steps in the place of that of the questions of some groups. */
-static r2_status r2__run_steps(r2_ctx *ctx, const r2_run *run, r2_evidence *evidence) {
-    const int64_t n = run->n_train, group = 1 + (int64_t)run->config.n_sampled;
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
-    int64_t *place = (int64_t *)r2_alloc(ctx, (uint64_t)n, sizeof *place), m = 0;
-    r2_status status = question && asked && place ? R2_OK : ctx->status;
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const int32_t step = r2__run_step(run, q / group);
-        if (step == R2_STEP_ASK) continue;
-        place[m] = q;
-        status = r2_question_of_step(ctx, &run->index, &evidence[q].chain[0].chain, step,
-                                     &question[m++]);
-    }
-    if (status == R2_OK && m > 0) status = r2__run_evidence(ctx, run, question, m, asked);
-    for (int64_t k = 0; k < m && status == R2_OK; ++k) {
-        r2__evidence_at_step(&asked[k], question[k].step, &evidence[place[k]]);
-        evidence[place[k]] = asked[k];
-    }
-    r2_release(ctx, question);
-    r2_release(ctx, asked);
-    r2_release(ctx, place);
-    return status;
-}
-
-/* Writes the training examples in the words of a codebook. */
+/* Writes the training examples in the words of a codebook, some about earlier steps. */
 static r2_status r2__run_examples(r2_ctx *ctx, const r2_run *run, const r2_codebook *codebook,
                                   r2_examples *train) {
     r2_example_config how = r2__run_teaches(run);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *evidence);
-    r2_status status = evidence ? R2_OK : ctx->status;
+    const int64_t n = run->n_train;
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
+    int32_t *step = R2__NEW(ctx, int32_t, n);
+    r2_status status = evidence && step ? R2_OK : ctx->status;
     how.prompt.codebook = codebook;
     if (status == R2_OK) {
-        memcpy(evidence, run->evidence, (size_t)run->n_train * sizeof *evidence);
-        status = r2__run_steps(ctx, run, evidence);
+        memcpy(evidence, run->evidence, (size_t)n * sizeof *evidence);
+        for (int64_t q = 0; q < n; ++q) step[q] = r2__run_step(run, q / how.group);
+        status = r2__evidence_of_steps(ctx, &run->index, step, n, NULL, run, evidence);
     }
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, train, &run->codec, &how, evidence, run->n_train);
+    if (status == R2_OK) status = r2_examples_init(ctx, train, &run->codec, &how, evidence, n);
     r2_release(ctx, evidence);
+    r2_release(ctx, step);
     return status;
 }
 
@@ -8852,7 +7660,7 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_check(ctx, c); /* it may have been changed since */
+    status = r2__check_run(ctx, c); /* it may have been changed since */
     if (status == R2_OK) status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
@@ -8885,8 +7693,8 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
                                                              : R2_N_VALID_CASES) *
                       group;
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+    r2_question *question = R2__NEW(ctx, r2_question, n);
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
     r2_status status = question && evidence ? R2_OK : R2_NO_MEMORY;
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         const uint32_t user = run->valid.user[q / group];
@@ -8953,7 +7761,7 @@ static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates
                              r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = c->n_cases * c->n_per_case;
     const r2_example_config how = r2__run_asks(run, 1);
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
@@ -8985,7 +7793,7 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = candidates->n_cases * candidates->n_per_case;
-    r2_evidence *own = evidence ? NULL : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *own);
+    r2_evidence *own = evidence ? NULL : R2__NEW(ctx, r2_evidence, n);
     r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     if (evidence || own)
@@ -9019,9 +7827,9 @@ static int r2__compare_scored(const void *a, const void *b) {
 static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                                     r2_recommendation *out, int64_t *n_found) {
     uint64_t n_items = (uint64_t)run->graph.n_items;
-    uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
-    float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
-    r2__scored *all = (r2__scored *)r2_alloc(ctx, n_items, sizeof *all);
+    uint32_t *item = R2__NEW(ctx, uint32_t, n_items);
+    float *score = R2__NEW(ctx, float, n_items);
+    r2__scored *all = R2__NEW(ctx, r2__scored, n_items);
     r2_score_config config = r2_score_config_default();
     r2_candidates unseen = {1, 0, &user, item};
     r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
@@ -9048,9 +7856,9 @@ static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int
 /* Evidence and reasoning of the n best. */
 static r2_status r2__recommend_explain(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                                        r2_recommendation *out) {
-    uint32_t *pair = (uint32_t *)r2_alloc(ctx, 2 * (uint64_t)n, sizeof *pair);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
-    r2_reasoning *reasoning = (r2_reasoning *)r2_alloc(ctx, (uint64_t)n, sizeof *reasoning);
+    uint32_t *pair = R2__NEW(ctx, uint32_t, 2 * n);
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
+    r2_reasoning *reasoning = R2__NEW(ctx, r2_reasoning, n);
     r2_status status = pair && evidence && reasoning ? R2_OK : R2_NO_MEMORY;
     r2_examples asked;
     memset(&asked, 0, sizeof asked);
@@ -9088,188 +7896,6 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n) {
     for (int64_t k = 0; k < n; ++k) r2_reasoning_free(ctx, &recommendation[k].reasoning);
     memset(recommendation, 0, (size_t)n * sizeof *recommendation);
-}
-
-/* ---- on disk ---- */
-
-enum { R2__RUN_FILES = 4 };
-static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
-                                                         "codebook.json", "config.json"};
-
-r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    r2_text text[R2__RUN_FILES];
-    if (!run->model.n_params)
-        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
-    if (run->model.lora && !run->model.lora->merged)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "%s: the model has adapters that are not merged, expected r2_lora_merge "
-                       "before, or r2_lora_save instead",
-                       directory);
-    memset(text, 0, sizeof text);
-    r2__tensors_text(ctx, &run->model, false, &text[0]);
-    r2__vocab_lines(ctx, &run->vocab, &text[1]);
-    r2__codebook_json(ctx, &run->codebook, &text[2]);
-    r2__config_text(ctx, &run->model.config, &text[3]);
-    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
-}
-
-/* The shape of a saved model must be that of the run. */
-static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
-    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &found);
-    r2__config_text(ctx, &run->model.config, &expected);
-    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
-    if (status == R2_OK && (found.len != expected.len ||
-                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
-        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
-    r2_text_free(ctx, &found);
-    r2_text_free(ctx, &expected);
-    return status;
-}
-
-/* So must its words. */
-static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
-    const r2_vocab *own = &run->vocab;
-    r2_vocab found;
-    r2_status status;
-    memset(&found, 0, sizeof found);
-    status = r2_vocab_load(ctx, &found, path);
-    if (status == R2_OK && found.n_words != own->n_words)
-        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
-                         (int)own->n_words, (int)found.n_words);
-    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
-        if (strcmp(found.word[w], own->word[w]) != 0)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
-                             (int)w + 1, own->word[w], found.word[w]);
-    r2_vocab_free(ctx, &found);
-    return status;
-}
-
-r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_codebook codebook = run->codebook;
-    r2_examples train;
-    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
-    memset(&train, 0, sizeof train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
-    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2__run_examples(ctx, run, &codebook, &train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
-    if (status == R2_OK) {
-        r2_examples_free(ctx, &run->train);
-        run->train = train;
-        run->codebook = codebook;
-    } else {
-        r2_examples_free(ctx, &train);
-    }
-    return status;
-}
-
-/* ---- a model of other data ---- */
-
-/* How many buckets of each field a vocabulary has words for. */
-static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        char word[40];
-        int32_t n = 0;
-        do r2__fact_word(word, sizeof word, (r2_field)f, n);
-        while (r2_vocab_find(vocab, word) >= 0 && ++n < R2_MAX_BUCKETS);
-        codebook->n_bucket[f] = n;
-    }
-}
-
-/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
-   highest. */
-static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
-    if (bucket == 0 || n_theirs < 2) return 0;
-    if (n < 3) return n_theirs / 2;
-    return 1 + ((bucket - 1) * (n_theirs - 2) + (n - 2) / 2) / (n - 2);
-}
-
-/* word (words of the run) = the word of `vocab`, whose buckets are `theirs`, that each means; the
-   codebook of the run gets the weights of theirs. */
-static r2_status r2__words_there(r2_ctx *ctx, const r2_run *run, const r2_vocab *vocab,
-                                 const r2_codebook *theirs, r2_codebook *codebook, int32_t *word) {
-    for (int32_t w = 0; w < run->vocab.n_words; ++w)
-        word[w] = r2_vocab_find(vocab, run->vocab.word[w]);
-    for (int f = 0; f < R2_N_FIELDS; ++f)
-        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
-            const int32_t there = r2__bucket_there(b, codebook->n_bucket[f], theirs->n_bucket[f]);
-            char own[40], other[40];
-            r2__fact_word(own, sizeof own, (r2_field)f, b);
-            r2__fact_word(other, sizeof other, (r2_field)f, there);
-            word[r2_vocab_find(&run->vocab, own)] = r2_vocab_find(vocab, other);
-            codebook->weight[f][b] = theirs->weight[f][there];
-        }
-    for (int32_t w = 0; w < run->vocab.n_words; ++w)
-        if (word[w] < 0)
-            return r2_fail(ctx, R2_FORMAT, "the model has no word \"%s\"", run->vocab.word[w]);
-    return R2_OK;
-}
-
-/* Copies all weights, the rows of words as `word` says. Errors: R2_FORMAT (another shape). */
-static r2_status r2__copy_there(r2_ctx *ctx, r2_model *to, const r2_model *from,
-                                const int32_t *word) {
-    const size_t width = (size_t)to->config.d_model;
-    const r2_model_config *a = &from->config, *b = &to->config;
-    if (a->n_layer != b->n_layer || a->n_head != b->n_head || a->n_kv_head != b->n_kv_head ||
-        a->d_model != b->d_model || a->d_ff != b->d_ff || a->qkv_bias != b->qkv_bias ||
-        a->tied != b->tied || a->rope_theta != b->rope_theta || a->norm_eps != b->norm_eps)
-        return r2_fail(ctx, R2_FORMAT, "the model has another shape than that of the run");
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
-        for (int64_t layer = 0; layer < r2__tensor_layers(to, id); ++layer) {
-            float *w = r2_weight(to, (r2_tensor_id)id, layer);
-            const float *theirs = r2_weight(from, (r2_tensor_id)id, layer);
-            if (id != R2_EMBED && id != R2_HEAD)
-                memcpy(w, theirs, (size_t)r2__tensor_size(&to->tensor[id]) * sizeof *w);
-            else
-                for (int32_t k = 0; k < to->config.n_vocab; ++k)
-                    memcpy(w + (size_t)k * width, theirs + (size_t)word[k] * width,
-                           width * sizeof *w);
-        }
-    return R2_OK;
-}
-
-r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_codebook theirs = run->codebook, codebook = run->codebook;
-    r2_vocab vocab;
-    r2_model model;
-    r2_examples train;
-    int32_t *word = (int32_t *)r2_alloc(ctx, (uint64_t)run->vocab.n_words, sizeof *word);
-    r2_status status = ctx->status;
-    if (word) status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
-    memset(&vocab, 0, sizeof vocab), memset(&model, 0, sizeof model);
-    memset(&train, 0, sizeof train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2_vocab_load(ctx, &vocab, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) r2__vocab_buckets(&vocab, &theirs);
-    if (status == R2_OK) status = r2_codebook_load(ctx, &theirs, path);
-    if (status == R2_OK)
-        status = r2_model_load_dir(ctx, &model, directory, run->model.config.n_ctx, false);
-    if (status == R2_OK && model.config.n_vocab != vocab.n_words)
-        status = r2_fail(ctx, R2_FORMAT, "%s: %d words, the model has %d", directory,
-                         (int)vocab.n_words, (int)model.config.n_vocab);
-    if (status == R2_OK) status = r2__words_there(ctx, run, &vocab, &theirs, &codebook, word);
-    if (status == R2_OK) status = r2__run_examples(ctx, run, &codebook, &train);
-    if (status == R2_OK) status = r2__copy_there(ctx, &run->model, &model, word);
-    if (status == R2_OK) {
-        r2_examples change = run->train;
-        run->train = train, train = change;
-        run->codebook = codebook;
-    }
-    r2_examples_free(ctx, &train);
-    r2_model_free(ctx, &model);
-    r2_vocab_free(ctx, &vocab);
-    r2_release(ctx, word);
-    return status;
 }
 
 /* ######################################################## PART TWO: THE ENGINE ROOM ########### */
@@ -9611,6 +8237,9 @@ static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size) 
 }
 
 #define R2__ALIGN 64u
+#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; with few, a test makes each allocation fail */
+#define R2__ARENA_BLOCK (1u << 16)
+#endif
 
 struct r2__arena_block {
     struct r2__arena_block *next;
@@ -9619,8 +8248,7 @@ struct r2__arena_block {
 };
 
 static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
-    const uint64_t smallest = 1u << 16;
-    uint64_t size = bytes > smallest ? bytes : smallest, total;
+    uint64_t size = bytes > R2__ARENA_BLOCK ? bytes : R2__ARENA_BLOCK, total;
     struct r2__arena_block *block;
     if (!r2_add_u64(size, sizeof *block + R2__ALIGN, &total)) total = UINT64_MAX;
     block = (struct r2__arena_block *)r2_resize(ctx, NULL, total, 1);
@@ -9679,6 +8307,13 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena) {
         arena->blocks = next;
     }
     arena->used = arena->reserved = 0;
+}
+
+static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
+    size_t len = strlen(text);
+    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
+    if (copy) memcpy(copy, text, len);
+    return copy;
 }
 
 /* ---- text ---- */
@@ -10563,6 +9198,298 @@ double r2_seconds(void) {
 #endif
 }
 
+/* ---- what callers pass: settings, questions, batches, examples ---- */
+
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
+    const r2__bound bound[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_train, 0.0, R2__MOST)};
+    return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
+}
+
+static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config) {
+    if (config->k < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected k >= 0", (long long)config->k);
+    if ((int)config->law < 0 || (int)config->law > R2_CHAINS_UNIFORM_USERS)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: law = %d, expected 0 to %d", (int)config->law,
+                       (int)R2_CHAINS_UNIFORM_USERS);
+    return R2_OK;
+}
+
+/* `no_item`: R2_NO_ITEM is allowed. */
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
+                                    bool no_item) {
+    int64_t degree;
+    if ((int64_t)q->user >= g->n_users)
+        return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
+                       (unsigned)q->user, (long long)g->n_users);
+    if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
+        return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
+                       (unsigned)q->item, (long long)g->n_items);
+    degree = r2_graph_user_degree(g, q->user);
+    if (q->n_history < 0 || q->n_history > degree)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "question: n_history = %d, expected 0 to %lld, the "
+                       "interactions of user %u",
+                       (int)q->n_history, (long long)degree, (unsigned)q->user);
+    if (q->step < 0 || q->step > 4)
+        return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
+    if (q->future < 0 || q->future > g->n_edges)
+        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
+                       (long long)q->future, (long long)g->n_edges);
+    if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
+                             (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "question: other_user = %u, other_item = %u, expected "
+                       "another user and another item of the graph",
+                       (unsigned)q->other_user, (unsigned)q->other_item);
+    return R2_OK;
+}
+
+static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                                  const r2_evidence *evidence) {
+    const int32_t step = r2__step(evidence);
+    if (config->schedule >= R2_N_SCHEDULES)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
+                       (int)config->schedule, R2_N_SCHEDULES - 1);
+    if (config->words >= R2_N_WORDS)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d", (int)config->words,
+                       R2_N_WORDS - 1);
+    if (step > R2_STEP_ASK || step < r2_schedule_first_step(config->schedule))
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
+                       (int)step, r2_schedule_name(config->schedule),
+                       (int)r2_schedule_first_step(config->schedule), R2_STEP_ASK);
+    if (step < R2_STEP_ASK && evidence->n_chains < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
+                       (int)step);
+    if (config->words == R2_WORDS_COMPACT && !config->codebook)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
+    if (config->words == R2_WORDS_ENGLISH && !config->data)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: data is NULL, which English prompts need");
+    return R2_OK;
+}
+
+static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c) {
+    const struct {
+        const char *name;
+        int32_t value, most;
+    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
+                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
+                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
+                {"n_ctx", c->n_ctx, 1 << 24}};
+    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
+                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
+    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
+        if (size[k].value < 1 || size[k].value > size[k].most)
+            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
+                           size[k].value, size[k].most);
+    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
+                       c->n_head);
+    if (c->n_head % c->n_kv_head)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
+                       c->n_kv_head);
+    return r2__check_bounds(ctx, "model", real, 3, NULL);
+}
+
+/* Whether the weights may be overwritten: merged ones contain the adapters, which r2_lora_unmerge
+   would then subtract from other weights. */
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call) {
+    if (!model->lora || !model->lora->merged) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: call r2_lora_unmerge first",
+                   call);
+}
+
+static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
+    int64_t shared = 0;
+    if (n_seq < 1) return r2_fail(ctx, R2_ARGUMENT, "batch: n_seq = %d, expected >= 1", n_seq);
+    if (begin[0] != 0)
+        return r2_fail(ctx, R2_ARGUMENT, "batch: seq_begin[0] = %d, expected 0", begin[0]);
+    if (batch->branch && batch->branch[0])
+        return r2_fail(ctx, R2_ARGUMENT, "batch: branch[0] is true, but nothing precedes it");
+    for (int32_t s = 0; s < n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
+        if (own < 1 || own + before > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
+                           s, (long long)own, (long long)before, model->config.n_ctx);
+        if (!branch) shared = own;
+    }
+    for (int32_t r = 0; r < begin[n_seq]; ++r)
+        if (batch->token[r] < 0 || batch->token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: token[%d] = %d, expected 0 to %d", r,
+                           batch->token[r], V - 1);
+    return R2_OK;
+}
+
+static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t R = batch->seq_begin[batch->n_seq], V = model->config.n_vocab;
+    int32_t row = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (batch->pred_row[j] < row || batch->pred_row[j] >= R)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: pred_row[%d] = %d, expected %d (it ascends) to %d", j,
+                           batch->pred_row[j], row, R - 1);
+        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: pred_token[%d] = %d, expected 0 to %d", j,
+                           batch->pred_token[j], V - 1);
+        row = batch->pred_row[j];
+    }
+    return R2_OK;
+}
+
+static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const r2_status status = r2__check_sequences(ctx, model, batch);
+    return status == R2_OK ? r2__check_predictions(ctx, model, batch) : status;
+}
+
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
+    const int32_t V = model->config.n_vocab;
+    if (c->n_samples < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_samples = %d, expected >= 1", c->n_samples);
+    if (c->max_new < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: max_new = %d, expected >= 0", c->max_new);
+    if (!(c->temperature >= 0.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
+                       (double)c->temperature);
+    if (c->n_stop < 0 || (c->n_stop > 0 && !c->stop))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_stop = %d, expected as many tokens in stop",
+                       c->n_stop);
+    if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
+                       c->n_watch);
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        if (c->watch[j] < 0 || c->watch[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: watch[%d] = %d, expected 0 to %d", j,
+                           c->watch[j], V - 1);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "generate: prompt %lld has %lld tokens, expected 1 to %d, which leaves "
+                           "%d new ones of n_ctx = %d",
+                           (long long)p, (long long)(begin[p + 1] - begin[p]),
+                           model->config.n_ctx - c->max_new, c->max_new, model->config.n_ctx);
+    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
+        if (token[r] < 0 || token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: token[%lld] = %d, expected 0 to %d",
+                           (long long)r, token[r], V - 1);
+    return R2_OK;
+}
+
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
+                                 uint64_t *fingerprint) {
+    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
+                               R2__BOUND(c, beta2, 0.0, 0.999999), R2__BOUND(c, eps, 1e-30, 1.0),
+                               R2__BOUND(c, weight_decay, 0.0, 1e6), R2__BOUND(c, clip, 0.0, 1e30)};
+    return r2__check_bounds(ctx, who, range, 5, fingerprint);
+}
+
+/* Refuses a step whose rows an int32_t could not count. `outputs` of each prompt. */
+static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
+                                     int32_t outputs, int64_t rows_each) {
+    if ((double)groups * group * outputs * (double)rows_each < (double)INT32_MAX) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: groups = %d of %d examples with %d outputs of up to %lld tokens, expected "
+                   "fewer than 2^31 tokens in a step",
+                   who, (int)groups, (int)group, (int)outputs, (long long)rows_each);
+}
+
+/* Training needs answers. Reasoned sequences also need a trace of every example: without one, the
+   first token after the prompt would teach the direct mode. */
+static r2_status r2__check_examples(r2_ctx *ctx, const char *who, const r2_examples *ex,
+                                    bool with_traces) {
+    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
+    for (int64_t e = 0; e < ex->n; ++e) {
+        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
+            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
+        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
+                           (long long)e);
+    }
+    return R2_OK;
+}
+
+static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->codec.check) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: the codec of the examples has check = NULL, expected a "
+                   "checker of outputs",
+                   who);
+}
+
+/* What can be said of a configuration without the examples. */
+static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
+                                      uint64_t *fingerprint) {
+    const double least = validates ? 1.0 : 0.0;
+    const r2__bound range[] = {
+        R2__BOUND(c, n_steps, 0.0, R2__MOST),       R2__BOUND(c, warmup, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),        R2__BOUND(c, reasoned_share, 0.0, 1.0),
+        R2__BOUND(c, trace_weight, 0.0, R2__MOST),  R2__BOUND(c, list_weight, 0.0, R2__MOST),
+        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),     R2__BOUND(c, lr_floor, 0.0, 1.0),
+        R2__BOUND(c, valid_every, least, R2__MOST), R2__BOUND(c, patience, least, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10, fingerprint);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, fingerprint) : status;
+}
+
+static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
+    r2_status status = r2__check_sft_config(ctx, c, c->valid != NULL, NULL);
+    if (status == R2_OK)
+        status = r2__check_examples(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    if (status != R2_OK || !c->valid) return status;
+    return r2__check_examples(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
+}
+
+/* What can be said of a configuration without the examples. */
+static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c,
+                                       uint64_t *fingerprint) {
+    const r2_reward_config *w = &c->reward;
+    const r2__bound range[] = {
+        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),  R2__BOUND(c, n_steps, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),      R2__BOUND(c, n_samples, 1.0, 64.0),
+        R2__BOUND(c, n_updates, 1.0, R2__MOST),   R2__BOUND(c, max_new, 1.0, R2__MOST),
+        R2__BOUND(c, temperature, 0.0, 1000.0),   R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+        R2__BOUND(c, eps_low, 0.0, 1.0),          R2__BOUND(c, eps_high, 0.0, R2__MOST),
+        R2__BOUND(c, beta, 0.0, R2__MOST),        R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+        R2__BOUND(c, list_weight, 0.0, R2__MOST), R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
+}
+
+static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
+    r2_status status = r2__check_grpo_config(ctx, c, NULL);
+    if (status == R2_OK) status = r2__check_examples(ctx, "grpo", examples, false);
+    if (status != R2_OK) return status;
+    return r2__check_codec(ctx, "grpo", examples);
+}
+
+/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
+static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c) {
+    const r2__bound range[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),    R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_train, 0.0, R2__MOST),
+        R2__BOUND(c, n_negatives, 0.0, R2__MOST), R2__BOUND(c, n_cases, 0.0, 1e15),
+        R2__BOUND(c, step_share, 0.0, 1.0),
+        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
+        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
+        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
+        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
+    r2_model_config model = c->model;
+    r2_grpo_config grpo = c->grpo;
+    r2_status status = r2__check_bounds(ctx, "run", range, 11, NULL);
+    model.n_vocab = model.n_ctx = grpo.max_new = 1;
+    if (status == R2_OK) status = r2__check_model(ctx, &model);
+    if (status == R2_OK) status = r2__check_sft_config(ctx, &c->sft, c->sft.valid_every > 0, NULL);
+    return status == R2_OK ? r2__check_grpo_config(ctx, &grpo, NULL) : status;
+}
+
 /* ============================================================================ [E2] loaders ====
 
    In:   files of any format that r2_data_load knows.
@@ -11361,10 +10288,14 @@ typedef struct r2__row {
 
 #define R2__ROWS_A_BLOCK (1 << 16)
 
+typedef struct r2__rows { /* a block of rows: growing copies none */
+    struct r2__rows *next;
+    r2__row row[R2__ROWS_A_BLOCK];
+} r2__rows;
+
 typedef struct r2__loader {
     r2_data *data;
-    r2__row **block; /* a list of blocks of rows, so that growing copies no row */
-    r2__owner owner; /* of that list */
+    r2__rows *oldest, *newest; /* in the order of the file */
     int64_t n_rows;
     int64_t last[2]; /* user and item of the last row: in many files the next row has one of them */
     double time_unit; /* seconds; 0: by the size of the number */
@@ -11374,10 +10305,14 @@ typedef struct r2__loader {
     size_t pool_left;
 } r2__loader;
 
+static void r2__loader_drop(r2_ctx *ctx, r2__loader *loader) { /* the first block */
+    r2__rows *block = loader->oldest;
+    loader->oldest = block->next;
+    r2_release(ctx, block);
+}
+
 static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
-    if (!loader->owner.failed)
-        for (int64_t b = 0; b < stbds_arrlen(loader->block); ++b) r2_release(ctx, loader->block[b]);
-    r2__array_free(ctx, &loader->owner, &loader->block);
+    while (loader->oldest) r2__loader_drop(ctx, loader);
     r2_text_free(ctx, &loader->key);
     memset(loader, 0, sizeof *loader);
 }
@@ -11386,15 +10321,18 @@ static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
 static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
     const int64_t at = loader->n_rows % R2__ROWS_A_BLOCK;
     if (at == 0) {
-        r2__row *block = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof *block);
+        r2__rows *block = (r2__rows *)r2_resize(ctx, NULL, 1, sizeof *block);
         if (!block) return NULL;
-        if (r2__array_reserve(ctx, &loader->owner, &loader->block, sizeof block, 1) != R2_OK) {
-            r2_release(ctx, block);
-            return NULL;
-        }
-        stbds_arrput(loader->block, block);
+        block->next = NULL;
+        *(loader->oldest ? &loader->newest->next : &loader->oldest) = block;
+        loader->newest = block;
     }
-    return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
+    loader->n_rows++;
+    return &loader->newest->row[at];
+}
+
+static int64_t r2__rows_of(const r2__loader *loader, const r2__rows *block) {
+    return block->next ? R2__ROWS_A_BLOCK : (loader->n_rows - 1) % R2__ROWS_A_BLOCK + 1;
 }
 
 /* A NUL-terminated copy as UTF-8 in the arena of the data, or NULL. Copies are packed into pieces:
@@ -11511,15 +10449,12 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
         r2_release(ctx, at);
         return NULL;
     }
-    for (int64_t k = 0; k < loader->n_rows; ++k)
-        at[loader->block[k / R2__ROWS_A_BLOCK][k % R2__ROWS_A_BLOCK].item]++;
+    for (const r2__rows *block = loader->oldest; block; block = block->next)
+        for (int64_t j = 0; j < r2__rows_of(loader, block); ++j) at[block->row[j].item]++;
     r2__prefix(at, n_items);
-    for (int64_t b = 0, k = 0; b < stbds_arrlen(loader->block); ++b) {
-        for (int64_t j = 0; j < R2__ROWS_A_BLOCK && k < loader->n_rows; ++j, ++k)
-            sorted[at[loader->block[b][j].item]++] = loader->block[b][j];
-        r2_release(ctx, loader->block[b]);
-        loader->block[b] = NULL;
-    }
+    for (const r2__rows *block; (block = loader->oldest) != NULL; r2__loader_drop(ctx, loader))
+        for (int64_t j = 0; j < r2__rows_of(loader, block); ++j)
+            sorted[at[block->row[j].item]++] = block->row[j];
     r2_release(ctx, at);
     return sorted;
 }
@@ -11800,11 +10735,11 @@ static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings
     return ratings->failed || items->failed ? ctx->status : R2_OK;
 }
 
-/* The interactions of a file or a known directory. */
+/* The interactions of a file or a known directory, and in `items` where their titles may be. */
 static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const char *path,
-                                       const r2_format *format) {
-    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
-    r2_status status = r2__find_layout(ctx, path, &ratings, &items);
+                                       const r2_format *format, r2_text *items) {
+    r2_text ratings = {NULL, 0, 0, false};
+    r2_status status = r2__find_layout(ctx, path, &ratings, items);
     if (status == R2_OK) status = r2__load_ratings(ctx, loader, ratings.data, format);
     if (status == R2_IO && strcmp(ratings.data, path) == 0 && r2__is_directory(ctx, path))
         r2_fail(ctx, R2_IO,
@@ -11812,25 +10747,20 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
                 "u.data or NAME.inter in it",
                 path);
     r2_text_free(ctx, &ratings);
-    r2_text_free(ctx, &items);
     return status;
 }
 
-/* The titles beside the interactions, if there are any. A file that cannot be read leaves the items
-   without titles; the ratings are worth more. */
+/* The titles at `path`, if there are any. A file that cannot be read leaves the items without
+   titles; the ratings are worth more. */
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
-    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
-    r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (status == R2_OK && items.len && r2__file_exists(ctx, items.data))
-        status = r2__load_items(ctx, loader, items.data);
+    r2_status status = R2_OK;
+    if (*path && r2__file_exists(ctx, path)) status = r2__load_items(ctx, loader, path);
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
         loader->data->items_error = r2__loader_keep(
             ctx, loader, r2__slice_of(ctx->message, strlen(ctx->message)));
         status = loader->data->items_error ? R2_OK : ctx->status;
     }
-    r2_text_free(ctx, &ratings);
-    r2_text_free(ctx, &items);
     return status;
 }
 
@@ -11838,6 +10768,7 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
                              const r2_format *format) {
     r2_format plain;
     r2__loader loader;
+    r2_text *items;
     r2_status status = R2_OK;
     memset(data, 0, sizeof *data);
     memset(&plain, 0, sizeof plain);
@@ -11849,15 +10780,19 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
         return r2_fail(ctx, R2_ARGUMENT,
                        "load: time_unit = %g, expected 1e-12 to 1e9 seconds, or 0 for detection",
                        format->time_unit);
+    items = (r2_text *)r2_alloc(ctx, (uint64_t)n_paths, sizeof *items);
+    if (!items) return ctx->status;
     loader.data = data;
     loader.time_unit = format->time_unit;
     for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
-        status = r2__load_interactions(ctx, &loader, paths[k], format);
+        status = r2__load_interactions(ctx, &loader, paths[k], format, &items[k]);
     if (status == R2_OK) status = r2__loader_items(ctx, &loader);
     if (status == R2_OK && format->items) status = r2__load_items(ctx, &loader, format->items);
     for (int64_t k = 0; k < n_paths && status == R2_OK && !format->items; ++k)
-        status = r2__load_titles(ctx, &loader, paths[k]);
+        status = r2__load_titles(ctx, &loader, items[k].data);
     if (status == R2_OK) status = r2__loader_sort(ctx, &loader);
+    for (int64_t k = 0; k < n_paths; ++k) r2_text_free(ctx, &items[k]);
+    r2_release(ctx, items);
     r2__loader_free(ctx, &loader);
     if (status != R2_OK) r2_data_free(ctx, data);
     return status;
@@ -13515,6 +12450,133 @@ void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, con
     }
 }
 
+/* ---- `deep` of several views at once ---- */
+
+/* The steps of r2__deep_of. A walk reads every edge of the graph, which takes longer than the sums,
+   so several views share one walk, each in a lane of its own. Lanes do not mix, so their number
+   changes no bit. */
+typedef struct r2__solve {
+    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
+    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
+    double ridge[R2__WALKS];          /* of each lane */
+    double (*at_item)[R2__WALKS];     /* (n_items) */
+    float *deep;                      /* (lanes, n_users) */
+} r2__solve;
+
+/* Rows of users who take no part are neither written nor read. */
+static bool r2__solve_alloc(r2_ctx *ctx, r2_arena *m, r2__solve *s, const r2_index *index) {
+    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
+    const uint64_t n_items = (uint64_t)index->graph->n_items;
+    r2_arena_reset(ctx, m);
+    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
+    s->deep = R2__ARENA_NEW(ctx, m, float, R2__WALKS * n_users);
+    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
+        return false;
+    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
+    return true;
+}
+
+/* c of one question: its lane of `residual` and `direction`. */
+static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
+    const r2__history *h = &view->h;
+    const r2_index *index = h->index;
+    const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
+    s->ridge[lane] = r2__noise_edge(h);
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
+        s->direction[v][lane] = s->residual[v][lane] =
+            (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+}
+
+/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
+   item passes its sum on to each of its users. */
+static void r2__solve_walk(r2__solve *s, const r2_index *index) {
+    const r2_graph *g = index->graph;
+    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double share[R2__WALKS];
+        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
+        }
+    }
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double sum[R2__WALKS] = {0.0};
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            const double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
+        }
+        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
+    }
+}
+
+static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
+                          double *dot) {
+    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
+        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
+}
+
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 and
+   the person left out pass nothing on and receive nothing, so their edges change nothing, not even
+   the rounding. */
+static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
+                           double *residual_norm2) {
+    const r2_index *index = view->h.index;
+    const int64_t n = index->graph->n_users, stride = index->stride;
+    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
+    r2__solve_walk(s, index);
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
+    for (int j = 0; j < n_lanes; ++j) {
+        const r2__history *h = &view[j].h;
+        s->k_direction[h->user][j] = 0.0;
+        if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
+    }
+    r2__solve_dot(s->direction, s->k_direction, index, curvature);
+    for (int j = 0; j < R2__WALKS; ++j) {
+        before[j] = residual_norm2[j];
+        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
+    }
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j) {
+            s->a[v][j] += alpha[j] * s->direction[v][j];
+            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
+        }
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
+    for (int j = 0; j < R2__WALKS; ++j)
+        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
+}
+
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
+                           r2__user_view *view, int n_views) {
+    const int64_t n = index->graph->n_users;
+    double residual_norm2[R2__WALKS];
+    r2__solve s;
+    memset(&s, 0, sizeof s);
+    if (!r2__solve_alloc(ctx, memory, &s, index)) return false;
+    for (int j = 0; j < n_views; ++j) r2__solve_ask(&s, &view[j], j);
+    r2__solve_dot(s.residual, s.residual, index, residual_norm2);
+    for (int step = 0; step < R2_DEEP_STEPS; ++step)
+        r2__solve_step(&s, view, n_views, residual_norm2);
+    for (int j = 0; j < n_views; ++j) {
+        view[j].deep = s.deep + j * n;
+        for (int64_t v = 0; v < n; v += index->stride)
+            s.deep[j * n + v] = (float)(s.a[v][j] * index->inv_root[v]);
+    }
+    return true;
+}
+
 #endif /* !R2_REFERENCE */
 
 /* =================================================================== [E5] batched decoding ====
@@ -14241,9 +13303,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     return R2_OK;
 }
 
-/* ==================================================================== [E7] weights on disk ====
-   In:   a model or adapters; a file of safetensors; a Hugging Face or PEFT directory.
-   Out:  the same on disk; a model or adapters as floats, or one sentence that says what is wrong.
+/* ============================================================================ [E7] on disk ====
+   In:   a model, adapters, a training, a run; safetensors; a Hugging Face or PEFT directory.
+   Out:  the same on disk; what a file holds, or one sentence that says what is wrong with it.
 
        safetensors   | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
                      JSON: name -> { dtype, shape, data_offsets: [begin, end) after the header }
@@ -14839,7 +13901,7 @@ static bool r2__is_file_name(const cJSON *item) {
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 uint64_t n_bytes) {
     r2_model plan;
-    r2_status status = r2__check_config(ctx, config);
+    r2_status status = r2__check_model(ctx, config);
     if (status != R2_OK) return status;
     memset(&plan, 0, sizeof plan);
     plan.config = *config;
@@ -15241,11 +14303,11 @@ typedef struct r2__state_head {
 static uint64_t r2__state_parts(const r2__training *t, r2__slice part[5]) {
     const size_t len = (size_t)t->opt.n_params * sizeof(float);
     const void *at[5] = {r2__trained_params(t->model), t->opt.m, t->opt.v, t->kept,
-                         t->reports.data};
+                         t->state.reports.data};
     uint64_t digest = 0;
     for (int k = 0; k < 5; ++k) {
         part[k].at = (const char *)at[k];
-        part[k].len = k < 4 ? len : t->reports.len;
+        part[k].len = k < 4 ? len : t->state.reports.len;
         digest = r2__fnv_on(digest, at[k], part[k].len);
     }
     return digest;
@@ -15256,23 +14318,23 @@ static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
     r2__slice piece[6];
     r2__state_head head;
     r2_status status;
-    if (t->reports.failed) return R2_NO_MEMORY;
+    if (t->state.reports.failed) return R2_NO_MEMORY;
     memset(&head, 0, sizeof head);
     memcpy(head.magic, "r2state1", sizeof head.magic);
-    head.fingerprint = t->fingerprint;
+    head.fingerprint = t->state.fingerprint;
     head.digest = r2__state_parts(t, piece + 1);
     head.n_params = t->opt.n_params;
     head.step = t->step;
     head.updates = t->opt.step;
     head.n_worse = t->n_worse;
     head.has_measured = t->has_measured;
-    head.n_reports = (int64_t)(t->reports.len / t->report_size);
+    head.n_reports = (int64_t)(t->state.reports.len / t->report_size);
     head.lowest = t->lowest;
     piece[0].at = (const char *)&head;
     piece[0].len = sizeof head;
-    status = r2__write_pieces(ctx, t->path, piece, 6);
-    t->saved = r2_seconds();
-    t->cost = t->saved - began;
+    status = r2__write_pieces(ctx, t->state.path, piece, 6);
+    t->state.saved = r2_seconds();
+    t->state.cost = t->state.saved - began;
     return status;
 }
 
@@ -15283,15 +14345,16 @@ static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text)
     r2__state_head head;
     if (text->len < sizeof head) return false;
     memcpy(&head, text->data, sizeof head);
-    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.fingerprint != t->fingerprint ||
-        head.n_params != t->opt.n_params || head.step < 0 || head.step > t->n_steps ||
+    if (memcmp(head.magic, "r2state1", sizeof head.magic) ||
+        head.fingerprint != t->state.fingerprint || head.n_params != t->opt.n_params ||
+        head.step < 0 || head.step > t->n_steps ||
         head.n_reports < 0 || head.n_reports > head.step ||
         text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
         head.digest != r2__fnv_on(0, text->data + sizeof head, text->len - sizeof head))
         return false;
     to[0] = r2__trained_params(t->model), to[1] = t->opt.m, to[2] = t->opt.v, to[3] = t->kept;
     for (size_t k = 0; k < 4; ++k) memcpy(to[k], text->data + sizeof head + k * len, len);
-    r2_text_add(ctx, &t->reports, text->data + sizeof head + 4 * len,
+    r2_text_add(ctx, &t->state.reports, text->data + sizeof head + 4 * len,
                 (size_t)head.n_reports * t->report_size);
     t->step = head.step;
     t->opt.step = head.updates;
@@ -15308,10 +14371,10 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
     const float *param = r2__trained_params(t->model);
     r2_text text = {NULL, 0, 0, false};
     r2_status status;
-    t->path = path;
-    t->every = every;
-    t->saved = r2_seconds();
-    t->fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
+    t->state.path = path;
+    t->state.every = every;
+    t->state.saved = r2_seconds();
+    t->state.fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
     if (!r2__file_exists(ctx, path)) return R2_OK;
     status = r2_read_file(ctx, path, &text);
     if (status == R2_OK && !r2__training_take(ctx, t, &text))
@@ -15319,8 +14382,281 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
                          "%s: not the state of this training: it began with other data, settings "
                          "or weights, or the file is damaged; without it training begins anew",
                          path);
-    if (status == R2_OK && t->reports.failed) status = ctx->status;
+    if (status == R2_OK && t->state.reports.failed) status = ctx->status;
     r2_text_free(ctx, &text);
+    return status;
+}
+
+static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report) {
+    r2__state *s = &t->state;
+    r2_status status, saved = R2_OK;
+    int64_t done;
+    t->tell(t->config, report);
+    ++t->step;
+    done = r2__training_ends(t) ? t->n_steps : t->step;
+    if (s->path) r2_text_add(ctx, &s->reports, (const char *)report, t->report_size);
+    status = r2_progress(ctx, t->name, done, t->n_steps);
+    /* when it is time to, when there is nothing more to do, when the training is to stop; it takes
+       no more than a hundredth of the time */
+    if (s->path && (r2_seconds() - s->saved >= fmax(s->every, 100.0 * s->cost) ||
+                    done == t->n_steps || status == R2_CANCELLED))
+        saved = r2__training_save(ctx, t);
+    return saved != R2_OK ? saved : status;
+}
+
+/* A digest of what there is to learn from. */
+static uint64_t r2__examples_fingerprint(const r2_examples *ex, uint64_t hash) {
+    const size_t n = (size_t)ex->n;
+    hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
+    hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
+    hash = r2__fnv_on(hash, ex->trace_begin, (n + 1) * sizeof *ex->trace_begin);
+    hash = r2__fnv_on(hash, ex->prompt, (size_t)ex->prompt_begin[n] * sizeof *ex->prompt);
+    hash = r2__fnv_on(hash, ex->trace, (size_t)ex->trace_begin[n] * sizeof *ex->trace);
+    return r2__fnv_on(hash, ex->answer, n);
+}
+
+/* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
+static r2_status r2__training_resume(r2_ctx *ctx, r2__training *t, const char *path, double every,
+                                     uint64_t fingerprint) {
+    const r2_status status = r2__training_load(ctx, t, path, every, fingerprint);
+    const int64_t n_groups = t->ex->n / t->ex->group, drawn = t->step * t->groups;
+    for (size_t at = 0; status == R2_OK && at < t->state.reports.len; at += t->report_size)
+        t->tell(t->config, t->state.reports.data + at);
+    if (drawn % n_groups) r2__shuffle(t->order, n_groups, t->seed, drawn / n_groups);
+    return status;
+}
+
+/* The settings were checked before; here they join the fingerprint. */
+static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t) {
+    const r2_sft_config *c = (const r2_sft_config *)t->config;
+    uint64_t fingerprint;
+    if (!c->state_path) return R2_OK;
+    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
+    r2__check_sft_config(ctx, c, false, &fingerprint);
+    return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
+}
+
+static r2_status r2__grpo_resume(r2_ctx *ctx, r2__training *t) {
+    const r2_grpo_config *c = (const r2_grpo_config *)t->config;
+    uint64_t fingerprint;
+    if (!c->state_path) return R2_OK;
+    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    r2__check_grpo_config(ctx, c, &fingerprint);
+    return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
+}
+
+/* ---- a training that diverged ---- */
+
+/* The first tensor whose values, weights or gradients, are not all finite and of usable size. */
+static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
+                                  int64_t *at_layer) {
+    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const r2_tensor *t = &model->tensor[id];
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
+            *at_layer = t->per_layer ? layer : -1;
+            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
+                return t->name;
+        }
+    *at_layer = -1;
+    return model->lora ? "the adapters" : "all tensors together";
+}
+
+/* Ends a training that diverged; the model gets back the weights that were kept. */
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
+    int64_t layer = -1;
+    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
+    float *param = r2__trained_params(t->model);
+    char place[32] = "";
+    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
+    r2_fail(ctx, R2_DIVERGED,
+            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
+            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+            t->has_measured ? "its best weights" : "the weights before the last update");
+    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
+    return ctx->status;
+}
+
+/* ---- a run on disk ---- */
+
+enum { R2__RUN_FILES = 4 };
+static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
+                                                         "codebook.json", "config.json"};
+
+r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
+    r2_text text[R2__RUN_FILES];
+    if (!run->model.n_params)
+        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
+    if (run->model.lora && !run->model.lora->merged)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: the model has adapters that are not merged, expected r2_lora_merge "
+                       "before, or r2_lora_save instead",
+                       directory);
+    memset(text, 0, sizeof text);
+    r2__tensors_text(ctx, &run->model, false, &text[0]);
+    r2__vocab_lines(ctx, &run->vocab, &text[1]);
+    r2__codebook_json(ctx, &run->codebook, &text[2]);
+    r2__config_text(ctx, &run->model.config, &text[3]);
+    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
+}
+
+/* The shape of a saved model must be that of the run. */
+static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
+    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &found);
+    r2__config_text(ctx, &run->model.config, &expected);
+    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK && (found.len != expected.len ||
+                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
+        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
+    r2_text_free(ctx, &found);
+    r2_text_free(ctx, &expected);
+    return status;
+}
+
+/* So must its words. */
+static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
+    const r2_vocab *own = &run->vocab;
+    r2_vocab found;
+    r2_status status;
+    memset(&found, 0, sizeof found);
+    status = r2_vocab_load(ctx, &found, path);
+    if (status == R2_OK && found.n_words != own->n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
+                         (int)own->n_words, (int)found.n_words);
+    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
+        if (strcmp(found.word[w], own->word[w]) != 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
+                             (int)w + 1, own->word[w], found.word[w]);
+    r2_vocab_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_codebook codebook = run->codebook;
+    r2_examples train;
+    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
+    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
+    if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
+        status = r2__run_examples(ctx, run, &codebook, &train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
+    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
+    if (status == R2_OK) {
+        r2_examples_free(ctx, &run->train);
+        run->train = train;
+        run->codebook = codebook;
+    } else {
+        r2_examples_free(ctx, &train);
+    }
+    return status;
+}
+
+/* ---- a model of other data ---- */
+
+/* How many buckets of each field a vocabulary has words for. */
+static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        char word[40];
+        int32_t n = 0;
+        do r2__fact_word(word, sizeof word, (r2_field)f, n);
+        while (r2_vocab_find(vocab, word) >= 0 && ++n < R2_MAX_BUCKETS);
+        codebook->n_bucket[f] = n;
+    }
+}
+
+/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
+   highest. */
+static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
+    if (bucket == 0 || n_theirs < 2) return 0;
+    if (n < 3) return n_theirs / 2;
+    return 1 + ((bucket - 1) * (n_theirs - 2) + (n - 2) / 2) / (n - 2);
+}
+
+/* word (words of the run) = the word of `vocab`, whose buckets are `theirs`, that each means; the
+   codebook of the run gets the weights of theirs. */
+static r2_status r2__words_there(r2_ctx *ctx, const r2_run *run, const r2_vocab *vocab,
+                                 const r2_codebook *theirs, r2_codebook *codebook, int32_t *word) {
+    for (int32_t w = 0; w < run->vocab.n_words; ++w)
+        word[w] = r2_vocab_find(vocab, run->vocab.word[w]);
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
+            const int32_t there = r2__bucket_there(b, codebook->n_bucket[f], theirs->n_bucket[f]);
+            char own[40], other[40];
+            r2__fact_word(own, sizeof own, (r2_field)f, b);
+            r2__fact_word(other, sizeof other, (r2_field)f, there);
+            word[r2_vocab_find(&run->vocab, own)] = r2_vocab_find(vocab, other);
+            codebook->weight[f][b] = theirs->weight[f][there];
+        }
+    for (int32_t w = 0; w < run->vocab.n_words; ++w)
+        if (word[w] < 0)
+            return r2_fail(ctx, R2_FORMAT, "the model has no word \"%s\"", run->vocab.word[w]);
+    return R2_OK;
+}
+
+/* Copies all weights, the rows of words as `word` says. Errors: R2_FORMAT (another shape). */
+static r2_status r2__copy_there(r2_ctx *ctx, r2_model *to, const r2_model *from,
+                                const int32_t *word) {
+    const size_t width = (size_t)to->config.d_model;
+    const r2_model_config *a = &from->config, *b = &to->config;
+    if (a->n_layer != b->n_layer || a->n_head != b->n_head || a->n_kv_head != b->n_kv_head ||
+        a->d_model != b->d_model || a->d_ff != b->d_ff || a->qkv_bias != b->qkv_bias ||
+        a->tied != b->tied || a->rope_theta != b->rope_theta || a->norm_eps != b->norm_eps)
+        return r2_fail(ctx, R2_FORMAT, "the model has another shape than that of the run");
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(to, id); ++layer) {
+            float *w = r2_weight(to, (r2_tensor_id)id, layer);
+            const float *theirs = r2_weight(from, (r2_tensor_id)id, layer);
+            if (id != R2_EMBED && id != R2_HEAD)
+                memcpy(w, theirs, (size_t)r2__tensor_size(&to->tensor[id]) * sizeof *w);
+            else
+                for (int32_t k = 0; k < to->config.n_vocab; ++k)
+                    memcpy(w + (size_t)k * width, theirs + (size_t)word[k] * width,
+                           width * sizeof *w);
+        }
+    return R2_OK;
+}
+
+r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_codebook theirs = run->codebook, codebook = run->codebook;
+    r2_vocab vocab;
+    r2_model model;
+    r2_examples train;
+    int32_t *word = (int32_t *)r2_alloc(ctx, (uint64_t)run->vocab.n_words, sizeof *word);
+    r2_status status = ctx->status;
+    if (word) status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
+    memset(&vocab, 0, sizeof vocab), memset(&model, 0, sizeof model);
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2_vocab_load(ctx, &vocab, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) r2__vocab_buckets(&vocab, &theirs);
+    if (status == R2_OK) status = r2_codebook_load(ctx, &theirs, path);
+    if (status == R2_OK)
+        status = r2_model_load_dir(ctx, &model, directory, run->model.config.n_ctx, false);
+    if (status == R2_OK && model.config.n_vocab != vocab.n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: %d words, the model has %d", directory,
+                         (int)vocab.n_words, (int)model.config.n_vocab);
+    if (status == R2_OK) status = r2__words_there(ctx, run, &vocab, &theirs, &codebook, word);
+    if (status == R2_OK) status = r2__run_examples(ctx, run, &codebook, &train);
+    if (status == R2_OK) status = r2__copy_there(ctx, &run->model, &model, word);
+    if (status == R2_OK) {
+        r2_examples change = run->train;
+        run->train = train, train = change;
+        run->codebook = codebook;
+    }
+    r2_examples_free(ctx, &train);
+    r2_model_free(ctx, &model);
+    r2_vocab_free(ctx, &vocab);
+    r2_release(ctx, word);
     return status;
 }
 
@@ -15330,6 +14666,7 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
    Out:  token ids and back; English prompts, traces and verdicts; records; drawings; the effect of
          one changed fact on an answer.
 
+       vocabulary   a word, an id
        Unicode      classes of letters, normal form C
        BPE          " Matrix" -> " M" "atrix" -> ids, learned, encoded, read from tokenizer.json
        English      evidence -> prompt -> trace -> verdict, each from the text of the one before
@@ -15339,6 +14676,165 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
 
    Worked: in "abab ab" the pair (a, b) stands three times, so a BPE of one merge writes the text as
    ab ab " " ab, 4 ids in place of 7 bytes (test_token.c, the_merge_of_the_room_opening). */
+
+/* ---- token lists and the closed vocabulary ---- */
+
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
+    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
+        stbds_arrput(tokens->id, id);
+    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
+}
+
+static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
+    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
+    tokens->n = n;
+}
+
+void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
+
+void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
+    r2__array_free(ctx, &tokens->owner, &tokens->id);
+    memset(tokens, 0, sizeof *tokens);
+}
+
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
+    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
+}
+
+/* Adds a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
+    const char *copy = r2__arena_string(ctx, &vocab->text, word);
+    int64_t at = 0;
+    r2_status status;
+    if (!copy) return ctx->status;
+    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
+    return status;
+}
+
+r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
+    int32_t found = r2_vocab_find(vocab, word);
+    bool good = *word != '\0';
+    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
+    if (!good)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "vocabulary: '%s' is empty or holds a space or control character", word);
+    if (found < 0) {
+        r2_status status = r2__vocab_append(ctx, vocab, word);
+        if (status != R2_OK) return status;
+        found = vocab->n_words - 1;
+    }
+    if (id) *id = found;
+    return R2_OK;
+}
+
+r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
+                          r2_tokens *out) {
+    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
+    r2_status status = R2_OK;
+    r2_text_add(ctx, &copy, text, len);
+    if (copy.failed) status = ctx->status;
+    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
+        char *word = copy.data + at;
+        size_t word_len = strcspn(word, " ");
+        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
+        int32_t id;
+        word[word_len] = '\0';
+        id = whole ? r2_vocab_find(vocab, word) : -1;
+        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
+        else r2_tokens_add(ctx, out, id);
+        at += word_len + 1;
+    }
+    r2_text_free(ctx, &copy);
+    return status == R2_OK && out->owner.failed ? ctx->status : status;
+}
+
+r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
+                          r2_text *out) {
+    for (int64_t i = 0; i < n; ++i)
+        if (id[i] < 0 || id[i] >= vocab->n_words)
+            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
+                           (int)vocab->n_words);
+    for (int64_t i = 0; i < n; ++i) {
+        if (i) r2_text_add(ctx, out, " ", 1);
+        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
+    }
+    return out->failed ? ctx->status : R2_OK;
+}
+
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
+}
+
+r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2__vocab_lines(ctx, vocab, &text);
+    return r2__write_text(ctx, path, &text);
+}
+
+/* Adds the lines of a text as words; `name` is for messages. The text is changed. */
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name,
+                                     r2_text *text) {
+    r2_status status = text->failed ? ctx->status : R2_OK;
+    size_t at = 0;
+    for (int32_t line = 1; status == R2_OK && at < text->len; ++line) {
+        char *word = text->data + at;
+        size_t len = strcspn(word, "\n");
+        bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
+        word[len] = '\0';
+        if (!whole || r2_vocab_find(vocab, word) >= 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
+                             (int)line, word);
+        else status = r2_vocab_add(ctx, vocab, word, NULL);
+        if (status == R2_ARGUMENT)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
+                             name, (int)line, word);
+        at += len + 1;
+    }
+    return status;
+}
+
+r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2__read_text(ctx, path, &text);
+    if (status == R2_OK) status = r2__vocab_add_lines(ctx, vocab, path, &text);
+    r2_text_free(ctx, &text);
+    if (status != R2_OK) r2_vocab_free(ctx, vocab);
+    return status;
+}
+
+void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
+    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
+    r2_arena_free(ctx, &vocab->text);
+    memset(vocab, 0, sizeof *vocab);
+}
+
+/* ---- the closed vocabulary as a tokenizer ---- */
+
+static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                  bool marks, r2_tokens *out) {
+    (void)marks; /* they are words like any other */
+    for (; len > 0 && *text == ' '; ++text) --len;
+    while (len > 0 && text[len - 1] == ' ') --len;
+    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
+}
+
+static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                  const char *user, r2_tokens *out) {
+    (void)system;
+    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
+}
+
+static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                                r2_text *out) {
+    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
+}
+
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
+    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
+    return t;
+}
 
 /* ---- Unicode: classes and normal form C ---- */
 
@@ -16272,9 +15768,11 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place > 0;
-         place = t->place_next.id[place - 1])
+    for (int32_t place = r2__stat_find(t, key)->places, next; status == R2_OK && place > 0;
+         place = next) {
+        next = t->place_next.id[place - 1]; /* the lists may be lost in what follows */
         status = r2__train_word(ctx, t, t->place_word.id[place - 1], key, joined);
+    }
     return status != R2_OK ? status : r2__train_heap(ctx, t);
 }
 
@@ -17949,9 +17447,11 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
     return table[set];
 }
 
-/* ============================================================================== [E9] teams ====
-   In:   processes that make the same calls, each with its share of a result.
-   Out:  the whole result for each of them, or one error for all.
+/* ==================================================================== [E9] scale and teams ====
+   In:   more than one thread or one pass should do: chains, examples, a batch; processes that make
+         the same calls, each with its share of a result.
+   Out:  the same bytes, however many there are; the whole result for each process, or one error
+         for all.
 
        n things, 3 processes    | 0 1 | 2 3 4 | 5 6 7 |    8 parts of a batch: process 1 has 2 .. 4
        gather                   every process gets the things of the others, byte by byte
@@ -18024,6 +17524,563 @@ static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_
 
 r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
     return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+}
+
+/* ---- evidence of many questions ---- */
+
+static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
+    r2_status status = r2__check_chain_config(ctx, asked->chains);
+    if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
+                       (long long)asked->chains->k, R2_MAX_CHAINS);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        const r2_question *question = &asked->question[q];
+        status = r2__check_question(ctx, asked->index->graph, question, false);
+        if (status == R2_OK && (q == 0 || !r2__same_view(asked->index, question, question - 1)))
+            asked->first[asked->n_views++] = q;
+    }
+    asked->first[asked->n_views] = n;
+    return status;
+}
+
+/* Blocks of views, as many at a time as lie between two reports of progress. */
+static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk,
+                                        int threads) {
+    /* as many lanes as leave work for every thread */
+    const int64_t share = (asked->n_views + threads - 1) / threads;
+    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
+    r2_status status = R2_OK;
+    for (int64_t done = 0; done < asked->n_views && status == R2_OK; done += round) {
+        const int64_t end = done + round < asked->n_views ? done + round : asked->n_views;
+        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
+        int64_t n_failed = 0;
+        R2_PARALLEL_FOR(threads, t, threads) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
+                const int64_t v = done + b * lanes, left = end - v;
+                if (!r2__evidence_of_views(&own, asked, &desk[t], v,
+                                          (int)(left < lanes ? left : lanes)))
+                    asked->evidence[asked->first[v]].n_chains = -1;
+            }
+        }
+        for (int64_t r = done; r < end; ++r)
+            n_failed += asked->evidence[asked->first[r]].n_chains < 0;
+        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+        status = r2_progress(ctx, "evidence", asked->first[end], asked->first[asked->n_views]);
+    }
+    return status;
+}
+
+static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                                    int64_t n, const r2_chain_config *chains,
+                                    r2_evidence *evidence) {
+    r2__asked asked = {index, question, chains, evidence, NULL, 0};
+    const int threads = r2_threads(ctx, n * 1000);
+    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
+    r2_status status = R2_NO_MEMORY;
+    asked.first = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *asked.first);
+    if (desk && asked.first) status = r2__asked_start(ctx, &asked, n);
+    if (status == R2_OK) status = r2__evidence_of_blocks(ctx, &asked, desk, threads);
+    for (int t = 0; t < threads && desk; ++t) {
+        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
+        r2_arena_free(ctx, &desk[t].memory);
+    }
+    r2_release(ctx, desk);
+    r2_release(ctx, asked.first);
+    return status;
+}
+
+r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
+    const r2__range own = r2__team_share(ctx, n);
+    const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
+                                                own.end - own.begin, chains, evidence + own.begin);
+    return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
+}
+
+/* ---- uniform chains without a list of them ---- */
+
+/* Places of u0 and of the person left out among the users of an item, ascending; their number. */
+static int64_t r2__hidden_users(const r2__history *h, const uint32_t *users, int64_t n,
+                                uint32_t place[2]) {
+    const uint32_t a = h->user, b = h->hidden.left_out;
+    const uint32_t who[2] = {a < b ? a : b, a < b ? b : a};
+    int64_t n_hidden = 0;
+    for (int j = 0; j < 2; ++j) {
+        const int64_t at = r2__find(users, 0, n, who[j]);
+        if (at >= 0) place[n_hidden++] = (uint32_t)at;
+    }
+    return n_hidden;
+}
+
+static bool r2__was_chosen(const r2__chosen *chosen, int64_t n, uint32_t u1, int32_t place) {
+    for (int64_t k = 0; k < n; ++k)
+        if (chosen[k].u1 == u1 && chosen[k].over.place == place) return true;
+    return false;
+}
+
+/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and
+   an item i0 of the history; it is a chain when u1 has i0. Every chain is proposed equally often,
+   and which one is accepted does not depend on how long it took, so a limit on the number of
+   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
+static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r2_rng *rng,
+                               r2__chosen *chosen) {
+    const r2_graph *g = h->index->graph;
+    const uint32_t *users = g->item_user + g->item_begin[item];
+    const int64_t n_users = r2_graph_item_degree(g, item);
+    const int64_t mean_degree = (g->n_edges - h->hidden.n_edges) / g->n_users;
+    uint32_t hidden[2];
+    const int64_t n_others = n_users - r2__hidden_users(h, users, n_users, hidden);
+    int64_t limit = n_others * (h->length + mean_degree) / 64; /* half of listing them all */
+    int64_t n = 0;
+    while (n < k && h->length > 0 && limit-- > 0) {
+        const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
+        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
+        const uint32_t u1 = users[at];
+        const r2__path *path;
+        int64_t n_paths;
+        r2__path over;
+        over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
+        over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
+        if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
+        over.position = h->index->position[over.edge];
+        path = r2__paths_over(h, u1, &n_paths);
+        chosen[n++] =
+            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
+                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
+    }
+    return n == k;
+}
+
+/* ---- many examples ---- */
+
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_record *record;
+    r2_status status;
+    if (example->failed) { /* lists that failed take nothing more */
+        r2_tokens_free(ctx, &example->prompt);
+        r2_tokens_free(ctx, &example->trace);
+    }
+    example->failed = false;
+    r2_tokens_clear(&example->prompt);
+    r2_tokens_clear(&example->trace);
+    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
+    record = &from->records->record[e];
+    example->step = (int32_t)record->step;
+    example->answer = (int32_t)record->answer;
+    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    if (status != R2_OK) return status;
+    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
+}
+
+static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
+    for (int64_t k = 0; k < part->n; ++k) r2_tokens_add(ctx, all, part->id[k]);
+}
+
+enum { R2__EXAMPLES_AT_ONCE = 1024 };
+
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
+   all[0], traces to all[1]. room (n): memory of the threads. */
+static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                     int64_t first, int64_t n, r2__example *room,
+                                     r2_tokens all[2]) {
+    const r2_markup *mark = &from->codec->markup;
+    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
+        r2_ctx own = *ctx; /* a context serves one thread at a time */
+        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        const r2__example *example = &room[k];
+        int64_t e = first + k, length;
+        if (example->failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
+            if (status != R2_OK) return status;
+        }
+        r2__append_tokens(ctx, &all[0], &example->prompt);
+        r2__append_tokens(ctx, &all[1], &example->trace);
+        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
+        ex->prompt_begin[e + 1] = all[0].n;
+        ex->trace_begin[e + 1] = all[1].n;
+        ex->answer[e] = (int8_t)example->answer;
+        ex->step[e] = (int8_t)example->step;
+        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
+        if (length > ex->longest) ex->longest = (int32_t)length;
+    }
+    return R2_OK;
+}
+
+/* Copies a token list into memory of exactly its size. */
+static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
+    int32_t *copy = (int32_t *)r2_alloc(ctx, (uint64_t)tokens->n, sizeof *copy);
+    if (copy && tokens->n > 0) memcpy(copy, tokens->id, (size_t)tokens->n * sizeof *copy);
+    return copy;
+}
+
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
+    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
+    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
+    r2_status status = R2_OK;
+    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
+    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
+    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
+    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
+    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
+        status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
+        status = r2__examples_append(ctx, ex, from, first,
+                                     n - first < at_once ? n - first : at_once, room, all);
+    if (status == R2_OK) {
+        ex->prompt = r2__tokens_copy(ctx, &all[0]);
+        ex->trace = r2__tokens_copy(ctx, &all[1]);
+        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
+    }
+    for (int64_t k = 0; room && k < at_once; ++k) {
+        r2_tokens_free(ctx, &room[k].prompt);
+        r2_tokens_free(ctx, &room[k].trace);
+    }
+    r2_release(ctx, room);
+    r2_tokens_free(ctx, &all[0]);
+    r2_tokens_free(ctx, &all[1]);
+    return status;
+}
+
+/* ---- parts of a batch ---- */
+
+#define R2__APART ((int64_t)1 << 25) /* the most parameters of which every part has a gradient */
+
+struct r2__parts {
+    struct r2__work work[R2__PARTS];
+    int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
+    int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
+    bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
+    float *grad;       /* (n, n_trained) room for `room` floats                             */
+    int64_t room;
+};
+
+/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
+   again. */
+#define R2__KEEP_LOGITS ((int64_t)1 << 21)
+
+static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const bool shared = !w->trains || w->recompute;
+    const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
+    w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
+                                          sizeof *w->layer);
+    if (!w->layer) {
+        *good = false;
+        return;
+    }
+    for (int32_t l = 0; l <= c->n_layer; ++l) {
+        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
+        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
+        float *x = l > 0 && l < c->n_layer && !w->trains
+                       ? w->layer[0].x
+                       : r2__floats(ctx, &w->memory, rows, c->d_model, good);
+        if (l > 0 && shared) w->layer[l] = w->layer[0];
+        else if (l < c->n_layer)
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains,
+                           l > 0 ? &w->layer[0] : NULL, &w->layer[l], good);
+        w->layer[l].x = x;
+        if (!w->trains) w->layer[l].mid = x;
+    }
+    if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
+}
+
+static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t R = w->max_rows;
+    w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dqkv = w->words = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
+    w->dact = model->lora ? r2__floats(ctx, &w->memory, R, c->d_ff, good) : w->layer[0].act;
+    w->dlast = w->datt; /* both of the last layer alone, before the other is needed */
+    w->dnormed = w->dx;
+}
+
+static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
+    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
+    const bool keep = w->trains && U * V <= R2__KEEP_LOGITS;
+    w->chunk = keep || U < chunk ? U : chunk;
+    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
+    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
+    w->normed = r2__floats(ctx, &w->memory, U, C, good);
+    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
+    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
+    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
+    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
+    if (!w->begin || !w->row) *good = false;
+}
+
+/* What is known of the rows before any layer runs. */
+static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t R = w->max_rows, V = model->config.n_vocab;
+    int32_t **const list[] = {&w->position, &w->first,     &w->word, &w->word_of,
+                              &w->found,    &w->seq_begin, &w->pred_row};
+    for (int k = 0; k < 7; ++k) {
+        const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
+        *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
+        if (!*list[k]) *good = false;
+    }
+    if (!w->trains)
+        w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
+}
+
+/* Whether the room is laid out for the model as it is now. */
+static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
+    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
+           w->lora == model->lora;
+}
+
+/* Makes room for a part of so many rows and predictions; keeps the room that is there when it
+   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
+static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
+                             int64_t preds, int64_t scratch) {
+    bool good = true;
+    if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
+    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
+        r2__work_fits(w, model))
+        return R2_OK;
+    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
+    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
+    if (scratch > w->max_scratch) w->max_scratch = scratch;
+    w->recompute = model->recompute;
+    w->trains = r2__trains(model);
+    w->lora = model->lora;
+    r2_arena_free(ctx, &w->memory);
+    r2__take_rows(ctx, model, w, &good);
+    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
+    r2__take_layers(ctx, model, w, &good);
+    r2__take_head(ctx, model, w, &good);
+    if (w->trains && good) r2__take_gradients(ctx, model, w, &good);
+    if (good) return R2_OK;
+    r2_arena_free(ctx, &w->memory);
+    w->max_rows = w->max_pred = w->max_scratch = 0;
+    return ctx->status;
+}
+
+static void r2__work_free(r2_ctx *ctx, r2_model *model) {
+    struct r2__parts *parts = model->parts;
+    for (int k = 0; parts && k < R2__PARTS; ++k) r2_arena_free(ctx, &parts->work[k].memory);
+    if (parts) r2_release(ctx, parts->grad);
+    r2_release(ctx, parts);
+    model->parts = NULL;
+}
+
+/* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
+   predictions from each. A branch continues the positions of its sequence. */
+static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
+    const int32_t *begin = batch->seq_begin;
+    int32_t shared = 0;
+    w->n_rows = begin[batch->n_seq];
+    w->n_words = w->n_last = 0;
+    for (int32_t v = 0; v < n_vocab; ++v) w->found[v] = -1;
+    for (int32_t s = 0, j = 0; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
+            int32_t *at = &w->found[batch->token[r]];
+            if (*at < 0) w->word[*at = (int32_t)w->n_words++] = batch->token[r];
+            w->word_of[r] = *at;
+            w->position[r] = r - begin[s] + (branch ? shared : 0);
+        }
+        if (!branch) shared = begin[s + 1] - begin[s];
+        w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
+                                                                            : begin[s + 1];
+        for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
+            if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
+            w->begin[w->n_last] = j;
+            w->row[w->n_last++] = batch->pred_row[j];
+        }
+    }
+    w->begin[w->n_last] = batch->n_pred;
+}
+
+/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
+   it. */
+static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
+    const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
+    const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
+    int32_t j = 0;
+    parts->n = 1;
+    for (int32_t s = 1; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        if (!branch && parts->n < n && batch->seq_begin[s] * n >= rows * parts->n)
+            parts->first[parts->n++] = s;
+    }
+    parts->first[parts->n] = batch->n_seq;
+    for (int64_t k = 0; k <= parts->n; ++k) {
+        while (j < batch->n_pred && batch->pred_row[j] < batch->seq_begin[parts->first[k]]) ++j;
+        parts->begin[k] = j;
+    }
+}
+
+/* The parts of this process: all where they add to one gradient. */
+static r2__range r2__own_parts(const r2_ctx *ctx, const r2_model *model) {
+    const struct r2__parts *parts = model->parts;
+    const r2__range all = {0, parts->n};
+    return parts->apart || !r2__trains(model) ? r2__team_share(ctx, parts->n) : all;
+}
+
+/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it
+   is with large models, which gain nothing, and with adapters, which have one scratch. */
+static bool r2__is_small(const r2_model *model) {
+    return !model->lora && model->n_params <= R2__APART;
+}
+
+static int r2__part_threads(const r2_ctx *ctx, const r2_model *model) {
+    return r2__is_small(model) && model->parts->n > 1 ? r2__n_threads(ctx) : 1;
+}
+
+/* The context within part k: that of one thread, if threads take whole parts. */
+static r2_ctx r2__within(const r2_ctx *ctx, const r2_model *model) {
+    r2_ctx own = *ctx;
+    if (r2__part_threads(ctx, model) > 1) own.n_threads = 1;
+    return own;
+}
+
+/* Part k as a batch of its own, and room for it. */
+static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *batch, int64_t k) {
+    const struct r2__parts *parts = model->parts;
+    struct r2__work *w = &model->parts->work[k];
+    const int32_t first = parts->first[k], row = batch->seq_begin[first];
+    const int64_t from = parts->begin[k];
+    const r2_ctx own = r2__within(ctx, model);
+    r2_attention shape;
+    w->batch.n_seq = parts->first[k + 1] - first;
+    w->batch.token = batch->token + row;
+    w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
+    w->batch.pred_token = batch->pred_token + from;
+    w->batch.branch = batch->branch ? batch->branch + first : NULL;
+    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
+    if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
+                    r2_attention_scratch(&own, &shape)) != R2_OK)
+        return ctx->status;
+    for (int32_t s = 0; s <= w->batch.n_seq; ++s)
+        w->seq_begin[s] = batch->seq_begin[first + s] - row;
+    for (int32_t j = 0; j < w->batch.n_pred; ++j) w->pred_row[j] = batch->pred_row[from + j] - row;
+    w->batch.seq_begin = w->seq_begin;
+    w->batch.pred_row = w->pred_row;
+    r2__number_rows(w, &w->batch, model->config.n_vocab);
+    return R2_OK;
+}
+
+static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, float *logp,
+                             float *entropy) {
+    const int64_t from = model->parts->begin[k];
+    const r2_ctx own = r2__within(ctx, model);
+    r2_model part = *model;
+    part.work = &model->parts->work[k];
+    r2__decoder_fwd(&own, &part, &part.work->batch, 0, model->config.n_layer, logp + from,
+                    entropy ? entropy + from : NULL);
+}
+
+r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
+                     float *entropy) {
+    struct r2__parts *parts = model->parts;
+    r2_status status = R2_OK;
+    r2__range own;
+    if (r2__check_batch(ctx, model, batch) != R2_OK) return ctx->status;
+    if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
+    if (!parts) return ctx->status;
+    r2__cut_batch(parts, batch);
+    parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
+    parts->ready = false;
+    own = r2__own_parts(ctx, model);
+    for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
+        status = r2__part_init(ctx, model, batch, k);
+    if (status == R2_OK)
+        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
+                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
+    parts->ready = status == R2_OK && r2__trains(model);
+    if (own.end - own.begin == parts->n) return status;
+    status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
+    if (!entropy) return status;
+    return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
+}
+
+static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
+                              const float *dlogp) {
+    const struct r2__parts *parts = model->parts;
+    const int64_t n = r2__n_trained(model);
+    const r2_ctx own = r2__within(ctx, model);
+    r2_model part = *model;
+    r2_lora lora;
+    part.work = &model->parts->work[k];
+    if (parts->apart) {
+        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
+        if (model->lora) {
+            lora = *model->lora;
+            lora.grad = part.grad;
+            part.lora = &lora;
+        }
+    }
+    r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
+}
+
+/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
+static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
+                          int64_t n) {
+    enum { BLOCK = 1024 };
+    const int threads = r2_threads(ctx, n * parts->n / 4);
+    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
+        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
+        for (int64_t k = 0; k < parts->n; ++k)
+            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
+    }
+}
+
+/* Whether the parts are as the forward of this batch left them. */
+static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const struct r2__parts *parts = model->parts;
+    r2__range own;
+    r2_ctx within;
+    if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
+        parts->begin[parts->n] != batch->n_pred)
+        return false;
+    own = r2__own_parts(ctx, model);
+    within = r2__within(ctx, model);
+    for (int64_t k = own.begin; k < own.end; ++k) {
+        const struct r2__work *w = &parts->work[k];
+        const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
+                                                    w->batch.branch);
+        if (!r2__work_fits(w, model) || r2_attention_scratch(&within, &shape) > w->max_scratch ||
+            w->n_rows != batch->seq_begin[parts->first[k + 1]] - batch->seq_begin[parts->first[k]])
+            return false; /* max_scratch: there are more threads */
+    }
+    return true;
+}
+
+r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
+    struct r2__parts *parts = model->parts;
+    const int64_t n = r2__n_trained(model);
+    r2_status status = R2_OK;
+    r2__range own;
+    if (!r2__parts_ready(ctx, model, batch))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "backward: expected a forward of this batch before it, by a model with "
+                       "gradients and with the same adapters, recompute and threads");
+    parts->ready = false;
+    own = r2__own_parts(ctx, model);
+    if (parts->apart && parts->room < n * parts->n) {
+        r2_release(ctx, parts->grad);
+        parts->room = n * R2__PARTS;
+        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
+        if (!parts->grad) parts->room = 0, status = ctx->status;
+    }
+    if (status == R2_OK)
+        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
+                     r2__backward_part(ctx, model, own.begin + k, dlogp));
+    if (!parts->apart) return status;
+    status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
+                             (uint64_t)n * sizeof *parts->grad);
+    if (status == R2_OK)
+        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
+    return status;
 }
 
 #if defined(R2_MPI)
