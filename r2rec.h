@@ -428,7 +428,7 @@ typedef struct r2_index {
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
     int64_t stride;        /* s: every s-th user takes part in `deep`                          */
-    int64_t most_people;   /* R2_MOST_PEOPLE; all users where s = 1                            */
+    int64_t most_people;   /* R2_MOST_PEOPLE, or all users                                     */
     uint32_t *key;         /* (n_users) who is walked to where there are more: a fixed draw    */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
@@ -446,12 +446,12 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
 
-/* In a graph of more than R2_DEEP_EDGES edges not everybody is walked to. Of n > R2_MOST_PEOPLE
+/* In a graph of more than R2_DEEP_EDGES / 2 edges not everybody is walked to. Of n > R2_MOST_PEOPLE
    users of an item i*, u0 not counted, about R2_MOST_PEOPLE are kept: those whose key, a hash of
    the user alone, is at most R2_MOST_PEOPLE / n of the largest. So the same people speak for all
    popular items, and what the draw gets wrong is alike for all. */
 #ifndef R2_DEEP_EDGES
-#define R2_DEEP_EDGES (1 << 18)
+#define R2_DEEP_EDGES (1 << 19)
 #endif
 #ifndef R2_MOST_PEOPLE
 #define R2_MOST_PEOPLE 64
@@ -2933,7 +2933,7 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
         return status;
     }
     index->stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
-    index->most_people = index->stride > 1 ? R2_MOST_PEOPLE : graph->n_users;
+    index->most_people = graph->n_edges > R2_DEEP_EDGES / 2 ? R2_MOST_PEOPLE : graph->n_users;
     r2__index_fade(index);
     r2__index_users(index);
     r2__index_items(index, data);

@@ -239,13 +239,16 @@ static r2_status bl_item_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates
 
 /* RP3-beta (Paudel et al., ACM TiiS 7(1), 2017): three steps of a random walk from u, each with the
    probability 1 / degree to the power p[0], divided by the item's degree to the power p[1]. Never by
-   way of u itself, as in bl_near. bias[i] = n_i^-p[0]. */
+   way of u itself, as in bl_near. bias[i] = n_i^-p[0], user[v] = n_v^-p[0]. */
 static r2_status bl_rp3_fit(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
     m->bias = bl_array(ctx, m, g->n_items, 1);
-    if (!m->bias) return ctx->status;
+    m->user = bl_array(ctx, m, g->n_users, 1);
+    if (!m->bias || !m->user) return ctx->status;
     for (int64_t i = 0; i < g->n_items; ++i)
         m->bias[i] = pow((double)r2_graph_item_degree(g, (uint32_t)i) + 1e-9, -m->p[0]);
+    for (int64_t u = 0; u < g->n_users; ++u)
+        m->user[u] = pow((double)r2_graph_user_degree(g, (uint32_t)u), -m->p[0]);
     return R2_OK;
 }
 
@@ -254,7 +257,7 @@ static void bl_rp3_case(const bl_model *m, uint32_t user, const uint32_t *item, 
     const r2_graph *g = &m->run->graph;
     bl_near(g, user, m->bias, near);
     for (int64_t v = 0; v < g->n_users; ++v)
-        if (near[v] > 0.0) near[v] *= pow((double)r2_graph_user_degree(g, (uint32_t)v), -m->p[0]);
+        if (near[v] > 0.0) near[v] *= m->user[v];
     bl_sum_users(g, near, item, n, score);
     for (int64_t k = 0; k < n; ++k)
         score[k] /= (float)pow((double)r2_graph_item_degree(g, item[k]) + 1e-9, m->p[1]);
@@ -1059,12 +1062,10 @@ typedef struct bl_sums {
     double *mean;          /* (dim) of the group, by the items' probabilities                      */
     double *odds;          /* (group)                                                              */
     double *gradient, *hessian; /* (dim), (dim, dim), of all threads */
-    int thread, n_threads;
+    bool *mine;                 /* (dim) whether a row is this thread's */
+    bool curved;                /* whether the Hessian is wanted        */
+    int n_threads;
 } bl_sums;
-
-static bool bl_is_mine(const bl_sums *s, int32_t column) {
-    return column % s->n_threads == s->thread;
-}
 
 /* Adds slope x to the gradient and weight x x^T to the upper triangle, for x that is 1 in n columns,
    which ascend. */
@@ -1072,9 +1073,9 @@ static void bl_add_example(const bl_sums *s, int64_t d, const int32_t *column, i
                            double slope, double weight) {
     for (int64_t a = 0; a < n; ++a) {
         double *row = s->hessian + column[a] * d;
-        if (!bl_is_mine(s, column[a])) continue;
+        if (!s->mine[column[a]]) continue;
         s->gradient[column[a]] += slope;
-        for (int64_t b = a; b < n; ++b) row[column[b]] += weight;
+        for (int64_t b = a; b < n && s->curved; ++b) row[column[b]] += weight;
     }
 }
 
@@ -1092,7 +1093,7 @@ static void bl_take_mean(const bl_sums *s, int64_t d, int64_t n) {
     for (int64_t a = 0; a < n; ++a) {
         double *row = s->hessian + s->met[a] * d;
         const double mine = s->mean[s->met[a]];
-        for (int64_t b = a; b < n && bl_is_mine(s, s->met[a]); ++b)
+        for (int64_t b = a; b < n && s->mine[s->met[a]]; ++b)
             row[s->met[b]] -= mine * s->mean[s->met[b]];
     }
     for (int64_t a = 0; a < n; ++a) s->mean[s->met[a]] = 0.0;
@@ -1111,6 +1112,7 @@ static void bl_add_choice(const bl_model *m, const r2_examples *ex, int64_t firs
     for (int64_t k = 0; k < ex->group; ++k)
         bl_add_example(s, m->dim, s->column + k * places, n, (double)(k == 0) - odds[k] / total,
                        odds[k] / total);
+    if (!s->curved) return;
     for (int64_t j = 0; j < n; ++j) /* place by place, so that these ascend, too */
         for (int64_t k = 0; k < ex->group; ++k) {
             const int32_t column = s->column[k * places + j];
@@ -1124,14 +1126,17 @@ static void bl_add_choice(const bl_model *m, const r2_examples *ex, int64_t firs
     bl_take_mean(s, m->dim, n_met);
 }
 
-/* Gradient and Hessian (upper triangle) of the log-likelihood, minus L2. s: one a thread. */
-static void bl_logistic_sums(const bl_model *m, bl_sums *s) {
+/* Gradient and, where wanted, Hessian (upper triangle) of the log-likelihood, minus L2. s: one a
+   thread. */
+static void bl_logistic_sums(const bl_model *m, bl_sums *s, bool curved) {
     const r2_examples *ex = &m->run->train;
     const int64_t d = m->dim;
-    memset(s->hessian, 0, (size_t)(d * d) * sizeof *s->hessian);
+    if (curved) memset(s->hessian, 0, (size_t)(d * d) * sizeof *s->hessian);
+    for (int t = 0; t < s->n_threads; ++t) s[t].curved = curved;
     for (int64_t j = 0; j < d; ++j) {
-        s->hessian[j * d + j] = j ? m->p[0] : 1e-6;
-        s->gradient[j] = -s->hessian[j * d + j] * m->bias[j];
+        const double l2 = j ? m->p[0] : 1e-6;
+        if (curved) s->hessian[j * d + j] = l2;
+        s->gradient[j] = -l2 * m->bias[j];
     }
     R2_PARALLEL_FOR(s->n_threads, t, s->n_threads) {
         for (int64_t e = 0; e < ex->n; e += ex->group)
@@ -1153,14 +1158,17 @@ static bl_sums *bl_sums_alloc(r2_ctx *ctx, r2_arena *memory, const bl_model *m, 
         s[t].met = (int32_t *)r2_arena_alloc(ctx, memory, group * places, sizeof(int32_t));
         s[t].mean = (double *)r2_arena_alloc(ctx, memory, d, sizeof(double));
         s[t].odds = (double *)r2_arena_alloc(ctx, memory, group, sizeof(double));
-        if (!s[t].column || !s[t].met || !s[t].mean || !s[t].odds) return NULL;
+        s[t].mine = (bool *)r2_arena_alloc(ctx, memory, d, sizeof(bool));
+        if (!s[t].column || !s[t].met || !s[t].mean || !s[t].odds || !s[t].mine) return NULL;
         s[t].gradient = gradient, s[t].hessian = hessian;
-        s[t].thread = t, s[t].n_threads = threads;
+        s[t].n_threads = threads;
+        for (uint64_t j = (uint64_t)t; j < d; j += (uint64_t)threads) s[t].mine[j] = true;
     }
     return s;
 }
 
-/* Newton's method; a penalised convex function like this takes six steps or so. */
+/* Newton's method. Far from the optimum each step has its own Hessian; near it, where that hardly
+   changes, the last one serves, and a step costs as much as the gradient. */
 static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
     r2_status status = bl_features(ctx, m);
     r2_arena memory = {NULL, 0, 0};
@@ -1170,8 +1178,10 @@ static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
     s = bl_sums_alloc(ctx, &memory, m, r2_threads(ctx, m->run->train.n * 1000));
     if (!m->bias || !s) status = R2_NO_MEMORY;
     for (double moved = 1.0; moved > 1e-5 && status == R2_OK;) {
-        bl_logistic_sums(m, s);
-        bl_solve(ctx, s->hessian, s->gradient, m->dim, 1);
+        const bool far = moved > 0.1;
+        bl_logistic_sums(m, s, far);
+        if (far) bl_cholesky(ctx, s->hessian, m->dim);
+        bl_solve_vector(s->hessian, s->gradient, m->dim);
         moved = 0.0;
         for (int64_t j = 0; j < m->dim; ++j) {
             m->bias[j] += s->gradient[j];
@@ -1242,9 +1252,8 @@ static r2_status bl_fit(r2_ctx *ctx, const bl_method *method, const r2_run *run,
 }
 
 /* Validation HR@1 of a fitted model, MRR as the tie-breaker. */
-static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, bl_model *model, float *score,
-                             double *value) {
-    const r2_candidates *valid = &model->run->valid;
+static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, bl_model *model,
+                             const r2_candidates *valid, float *score, double *value) {
     r2_eval_config eval = r2_eval_config_default();
     r2_metrics m;
     r2_status status = method->score(ctx, model, valid, score);
@@ -1259,24 +1268,27 @@ static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, bl_model *mod
     return R2_OK;
 }
 
-/* Fits every grid point, keeps the one that is best on validation (the first of equals). What it
-   tried goes to the log hook. Free with bl_free. */
+/* Fits every grid point, keeps the one that is best on the first BL_TUNE_CASES validation cases (the
+   first of equals). What it tried goes to the log hook. Free with bl_free. */
+enum { BL_TUNE_CASES = 2048 };
 static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run, bl_model *best) {
-    int64_t n = run->valid.n_cases * run->valid.n_per_case;
-    float *score = (float *)r2_alloc(ctx, (uint64_t)n, sizeof *score);
+    r2_candidates valid = run->valid;
+    const int64_t n = valid.n_cases < BL_TUNE_CASES ? valid.n_cases : BL_TUNE_CASES;
+    float *score = (float *)r2_alloc(ctx, (uint64_t)(n * valid.n_per_case), sizeof *score);
     double best_value = -1.0;
     r2_status status = score ? R2_OK : R2_NO_MEMORY;
     r2_examples asked;
+    valid.n_cases = n;
     memset(best, 0, sizeof *best);
     memset(&asked, 0, sizeof asked);
     if (status == R2_OK && method->fit == bl_logistic_fit)
-        status = r2_run_candidate_prompts(ctx, run, &run->valid, NULL, &asked); /* once for all */
+        status = r2_run_candidate_prompts(ctx, run, &valid, NULL, &asked); /* once for all */
     for (int k = 0; k < method->n_grid && status == R2_OK; ++k) {
         double value = 0.0;
         bl_model model;
         status = bl_fit(ctx, method, run, method->grid[k], &model);
-        if (asked.n > 0) model.asked_of = &run->valid, model.asked = &asked;
-        if (status == R2_OK) status = bl_validate(ctx, method, &model, score, &value);
+        if (asked.n > 0) model.asked_of = &valid, model.asked = &asked;
+        if (status == R2_OK) status = bl_validate(ctx, method, &model, &valid, score, &value);
         if (status == R2_OK && value > best_value) {
             bl_model change = *best;
             *best = model;
