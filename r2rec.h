@@ -46,6 +46,26 @@
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
                    -log p(4) = log 178 = 5.182, with 178 words; training lowers it
 
+   WHERE IS      (tests/test_cover.c looks each name up in its room)
+       which chains are taken     r2_chain_law [A4], r2__choose_chains [M3]
+       the asked edge hidden      r2__without_target [M3]; what is held out is in no graph at all:
+                                  r2_question [A4]
+       what step 2 masks          r2_schedule [A6], with a picture: progressive [M5]
+       buckets and their edges    r2_codebook [A6], r2__fit_edges [M5]
+       a faithful reasoning       r2_check_trace [A6], r2__check_thought [M6]
+       negatives                  in training r2_questions_draw [A5], in tests r2_candidates [A2]
+       batch, loss and weights    r2_sft_config [A9], r2__sft_sequence [M8], r2__sft_loss [M8]
+       attention's backward       r2__attend_row_bwd [M7]
+       rewards, equal ones too    r2_reward_config [A10], r2_advantages [A10]
+       answers, scores of items   R2_N_ANSWERS [A5]; r2_score_kind [A11], r2__log_odds [M8]
+       ties                       in time r2_split [A2], of chains r2_chain_law [A4], of scores
+                                  r2_rank [A11]
+       ratings of one's own       r2_format [A2]; then r2_run_init [A12], r2_run_sft [A12],
+                                  r2_run_grpo [A12], r2_run_recommend [A12]
+       a missing column           has_rating [A2], r2_format [A2]
+       save, load, go on          r2_run_save [A12], r2_run_load_model [A12]; state_path [A9]
+       the same bytes             DETERMINISM below; r2__add_parts [E9]
+
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
@@ -60,9 +80,10 @@
                               Not defined: this header compiles it, with the context's memory
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
-                 says what was wrong (of an input: file, line, expected, found). The library never
-                 exits, never prints, keeps no state between calls. A failed call releases what it
-                 allocated.
+                 says what was wrong (of an input: file, line, expected, found). All that take
+                 memory may fail with R2_NO_MEMORY, which is not said each time. A failed call
+                 releases what it allocated. The library never exits, never prints, keeps no state
+                 between calls.
    OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
                  struct is allowed. All memory comes from the context's allocator, except the trees
                  that cJSON makes while JSON is read: those come from cJSON's own.
@@ -115,22 +136,16 @@ typedef enum r2_status {
 
 /* Allocator hook: as realloc; size 0 frees, returns NULL. Several threads may call it at once. */
 typedef void *(*r2_realloc_fn)(void *hook_data, void *ptr, size_t size);
-/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). Returning
-   non-zero asks to stop. */
+/* Progress hook: `done` of `total` units are finished (0: unknown). Non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, int64_t total);
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
-/* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
-   0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
-   It may lower *size, the bytes of a READ or WRITE: the rest follows. */
-typedef enum r2_file_op {
-    R2_FILE_OPEN = 0,
-    R2_FILE_READ,
-    R2_FILE_WRITE,
-    R2_FILE_SYNC, /* to the disk, before a rename */
-    R2_FILE_CLOSE,
-    R2_FILE_RENAME,
+/* File hook, to watch files or to make an operation fail in a test: asked before every operation on
+   the file `path` (a renamed one: its new name). Returns 0, or the error (errno.h) with which it
+   fails instead; after EINTR it is tried again. May lower *size, the bytes of a READ or WRITE. */
+typedef enum r2_file_op { /* SYNC: to the disk, before a rename */
+    R2_FILE_OPEN = 0, R2_FILE_READ, R2_FILE_WRITE, R2_FILE_SYNC, R2_FILE_CLOSE, R2_FILE_RENAME,
     R2_FILE_REMOVE
 } r2_file_op;
 typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
@@ -244,7 +259,7 @@ typedef struct r2_data {
    its line. Every line has as many fields as the first, else the load ends. Times are numbers or
    dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles that cannot be read do
    not cost the ratings: see items_error. Loading takes about 32 bytes per interaction. Errors:
-   R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED. */
+   R2_IO, R2_FORMAT (file, line, expected, found), R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -310,13 +325,12 @@ r2_split_config r2_split_config_default(void);
 /* Per user, in the order by_time: the last interaction with rating >= min_positive is the test
    positive, the one before it the validation positive. Interactions from the validation positive on
    are not trained on. Users without two positives after a training interaction keep all their
-   interactions in training. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+   interactions in training. `config` NULL: the default. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
-
 /* Warm items (D12) have min_train training interactions of other users; a cold one would be known
    by that alone. Sets aside the targets whose item is not warm: n_test and n_valid shrink, and
-   these targets stand behind the others. Call after r2_split_thin. Errors: R2_NO_MEMORY. */
+   these targets stand behind the others. Call after r2_split_thin. */
 r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among them. The interactions of the
    others are still not trained on. */
@@ -341,8 +355,8 @@ typedef struct r2_negatives {
 } r2_negatives;
 
 /* Draws one case per target, which depends only on (seed, user, item). Users with fewer than n such
-   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets
-   < 0; targets, but no user with n such items; popular with warm), R2_NO_MEMORY. */
+   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets <
+   0; targets, but no user with n such items; popular with warm). */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives);
@@ -370,7 +384,7 @@ typedef struct r2_graph {
 
 /* The graph of the rows of `data` with role[row] == R2_TRAIN; `role` NULL: of all rows, and `data`,
    whose user side it borrows, must outlive it. Users and items keep their numbers. Errors:
-   R2_NO_MEMORY, R2_ARGUMENT (2^32 edges or more). */
+   R2_ARGUMENT (2^32 edges or more). */
 r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const uint8_t *role);
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph);
 int64_t r2_graph_user_degree(const r2_graph *graph, uint32_t user);
@@ -387,7 +401,7 @@ typedef struct r2_butterflies {
 } r2_butterflies;
 
 /* Counts all butterflies exactly, in about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes
-   per edge and per user, and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
+   per edge and per user, and 4 per vertex and thread while it runs. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -433,10 +447,10 @@ typedef struct r2_index {
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
+    r2_arena memory;       /* holds all arrays                               */
 } r2_index;
 
-/* Builds an index. `seed` is that of the split: ties in time are ordered as there. Copies what it
-   needs of `data`. Errors: R2_NO_MEMORY. */
+/* Builds an index. `seed`, that of the split, orders ties in time. `data` need not outlive it. */
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
@@ -484,8 +498,7 @@ typedef struct r2_question {
    age: how many interactions of u0 lie between i0 and the question (in a closed chain: and i1);
    d: signed steps from i0 to i1 in u1's history; simrec(v): the sum over the items i0 that v shares
    with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
-   counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
-   to the last bit. */
+   counted from the end of the history. Equal age + |d| and simrec give equal scores, to the bit. */
 typedef enum r2_chain_law {
     R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
                                best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
@@ -506,18 +519,16 @@ r2_chain_config r2_chain_config_default(void);
 
 /* Target chains (D2): up to config->k chains with i1 = question->item, i0 in the question's history
    and u1 another user of both: those that r2_evidence_compute shows for the same question and
-   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
-
-/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history.
-   u1 shares two items or more with u0. i1 is the item that u0 took later, so a chain and its
-   mirror are one. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history. u1
+   shares two items or more with u0. i1 is the item that u0 took later, so a chain and its mirror
+   are one. Errors: R2_ARGUMENT. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
-
 /* How many target chains a question has; with item R2_NO_ITEM, how many closed chains its user has
-   within the history. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   within the history. Errors: R2_ARGUMENT. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                           int64_t *count);
 
@@ -637,12 +648,10 @@ typedef struct r2_evidence {
     } chain[R2_MAX_CHAINS]; /* at steps 1 .. 3 those of the question that the chains lead to */
 } r2_evidence;
 
-/* Computes evidence[q] for question[q], with the chains of r2_chains_target; chains->k at most
-   R2_MAX_CHAINS. Fastest when questions of the same (user, n_history) stand together.
-   Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Computes evidence[q] for question[q], with the chains of r2_chains_target, at most R2_MAX_CHAINS.
+   Fastest when questions of the same (user, n_history) stand together. Errors: R2_ARGUMENT. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
-
 /* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that
    of the question r2_question_of_step about its first chain; the chains stay. Errors: R2_ARGUMENT
    (step not 1 .. 3, no chain), those of r2_evidence_compute; then evidence is unchanged. */
@@ -662,8 +671,7 @@ typedef struct r2_draw_config {
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
    different items that the user has no training edge with (repeated where there are fewer). Groups
    are spread evenly over the users and ask for the latest interactions of each. question (n_groups,
-   1 + n_sampled). *n_drawn: groups, fewer when the data have no more. Errors: R2_ARGUMENT (also
-   when the data have none). */
+   1 + n_sampled). *n_drawn: groups, as many as the data have. Errors: R2_ARGUMENT (also: none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn);
 
@@ -675,8 +683,8 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 #define R2_MAX_WEIGHT  9  /* largest absolute weight of a fact   */
 #define R2_MAX_TOTAL   24 /* largest absolute running total      */
 
-/* The words for evidence: the quantile buckets of each field over training questions alone, and the
-   weight of each bucket. */
+/* The words for evidence: quantile buckets of each field, over the observed and as many sampled
+   training questions, and the weight of each bucket. */
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
@@ -685,8 +693,7 @@ typedef struct r2_codebook {
 } r2_codebook;
 
 /* Fits buckets and weights to n questions; observed[q] says whether question q asks for an observed
-   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question),
-   R2_NO_MEMORY. */
+   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question). */
 r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
                           const uint8_t *observed, int64_t n, int32_t n_chains);
 /* Bucket of a value, 0 .. n_bucket[field] - 1. */
@@ -736,9 +743,9 @@ typedef struct r2_prompt {
 
 r2_prompt_config r2_prompt_config_default(void); /* compact, progressive */
 /* Writes the prompt of evidence->step: depends only on its arguments and never reads
-   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again.
-   Errors: R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain;
-   codebook or data missing; a limit that cannot be met), R2_NO_MEMORY. */
+   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again. Errors:
+   R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain; codebook or
+   data missing; a limit that cannot be met). */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
@@ -758,13 +765,12 @@ r2_teacher_config r2_teacher_config_default(void);
 /* Adds the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of every
    three facts, in the order of the prompt, the strongest, its weight and the running total ([M6]).
    It reads the prompt only, so the answer cannot leak into it (unguided). `index` keys the noise.
-   Errors: R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
+   Errors: R2_FORMAT (no facts in the prompt). */
 r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
                              const r2_teacher_config *config, const char *prompt, uint64_t index,
                              r2_text *text);
 
-/* What the strict checker says of an output (D6, D7): a fault of its shape, else the first fault of
-   a thought. */
+/* What the strict checker says of an output (D6, D7): a fault of its shape, else of a thought. */
 typedef enum r2_verdict {
     R2_TRACE_OK = 0,
     R2_TRACE_MALFORMED,    /* not <think> thoughts </think> <answer> k </answer> and nothing else */
@@ -823,12 +829,10 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of a word, or -1. Only reads: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
-/* Adds the ids of `len` bytes of text. Only reads the vocabulary. Errors: R2_FORMAT names the
-   unknown word; R2_NO_MEMORY. */
+/* Adds the ids of `len` bytes of text; only reads. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
-/* Adds the words of `id` (n), single spaces between them. An id out of range is R2_ARGUMENT, and
-   nothing is added. */
+/* Adds the words of `id` (n) with single spaces. R2_ARGUMENT, nothing added: an id out of range. */
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
                           r2_text *out);
 /* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
@@ -837,14 +841,12 @@ r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
-/* Adds all words of a codebook's prompts and traces, of every schedule and step, in a fixed order,
-   to an empty vocabulary. Errors: R2_NO_MEMORY. */
+/* Adds all words of prompts and traces, of every schedule and step, to an empty vocabulary. */
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
-/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671). All sizes are numbers of
-   elements. */
+/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671), in elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
     float rope_theta, norm_eps;
@@ -923,8 +925,8 @@ typedef struct r2_model {
 } r2_model;
 
 r2_model_config r2_model_config_default(void);
-/* Allocates parameters (and gradients if with_grad) and draws the initial weights.
-   Errors: R2_ARGUMENT (an impossible shape), R2_NO_MEMORY. Free: r2_model_free. */
+/* Allocates parameters (and gradients if with_grad) and draws the initial weights. Errors:
+   R2_ARGUMENT (an impossible shape). Free: r2_model_free. */
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad);
 void r2_model_free(r2_ctx *ctx, r2_model *model);
@@ -936,13 +938,13 @@ float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
 float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 
 /* logp[j] = log-probability of prediction j; entropy[j] (NULL: not wanted) = that of its row's
-   distribution, in nats. Keeps the activations for r2_backward if the model has gradients.
-   Errors: R2_ARGUMENT (a sequence, row or token out of range), R2_NO_MEMORY. */
+   distribution, in nats. Keeps the activations for r2_backward if the model has gradients. Errors:
+   R2_ARGUMENT (a sequence, row or token out of range). */
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
 /* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
    cross-entropy, GRPO, a listwise term. Call it once after r2_forward of the same batch, whose
-   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
+   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it). */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 /* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
@@ -974,7 +976,7 @@ typedef struct r2_generation {
 r2_generate_config r2_generate_config_default(void);
 /* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
    least one token; with max_new more it must fit into n_ctx. Memory does not grow with their
-   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_CANCELLED. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
@@ -994,8 +996,7 @@ typedef struct r2_adamw {
 
 /* beta 0.9 and 0.95, eps 1e-8, no decay, clip 1. */
 r2_adamw_config r2_adamw_config_default(void);
-/* Moments for what the model trains: its adapters, if it has any, else its parameters.
-   Errors: R2_NO_MEMORY. Free: r2_adamw_free. */
+/* Moments for what the model trains: its adapters, if it has any, else its parameters. */
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
@@ -1003,8 +1004,7 @@ void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
    wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
    detached since r2_adamw_init), R2_DIVERGED (a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
-/* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
-   step `total`. */
+/* Learning rate: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at `total`. */
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
@@ -1029,8 +1029,7 @@ typedef struct r2_tokenizer {
 
 /* A prompt is its user text; blanks at both ends of a text are dropped. */
 r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
-/* A prompt is a conversation in ChatML, or, without the control tokens for it, both texts with a
-   line end after each. */
+/* A prompt is a conversation in ChatML; without the tokens for it, both texts, a line end each. */
 r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
 
 /* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
@@ -1062,8 +1061,7 @@ typedef struct r2_codec {
    tokens, an answer of more than one), those of the tokenizer. */
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
                         const void *check_data);
-/* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
-   pointers to both. Errors: R2_NO_MEMORY. */
+/* Compact words: fills an empty vocabulary (r2_codebook_words). Keeps pointers to both. */
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
                            const r2_codebook *codebook);
 
@@ -1087,15 +1085,13 @@ typedef struct r2_example_config {
     int32_t group;
 } r2_example_config;
 
-/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors:
-   R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from records),
-   R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build; then `examples`
-   is zeroed. */
+/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors, then it
+   is zeroed: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from
+   records), R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_example_config *config, const r2_evidence *evidence, int64_t n);
 /* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
-   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without <think> ...
-   </think>). */
+   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without a trace). */
 r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                                    const struct r2_records *records, int32_t group);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
@@ -1108,7 +1104,8 @@ typedef struct r2_sft_report {
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
-   (Q, R, A), the others are direct (Q, A): one model learns both modes. The loss of a batch is
+   (Q, R, A), the others are direct (Q, A): one model learns both modes. By default 16 groups of 1
+   observed and 4 sampled items, 80 sequences, 40 of them reasoned. The loss of a batch is
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
@@ -1140,9 +1137,9 @@ typedef struct r2_sft_config {
 
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
-   examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
-   R2_CANCELLED; R2_DIVERGED (a loss, gradient or weight that is no finite number): the model then
-   has the best weights so far, or, before any were measured, those before the last update. */
+   examples without answers, or without traces while reasoned_share > 0), R2_CANCELLED; R2_DIVERGED
+   (a loss, gradient or weight that is no finite number): the model then has the best weights so
+   far, or, before any were measured, those before the last update. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1168,17 +1165,16 @@ typedef struct r2_policy_term {
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* One output of a prompt, as its reward sees it. */
+/* One output of a prompt, as its reward sees it. rank_share: how surely its log-odds s rank right,
+   in [0, 1]. With m_j the mean over all outputs about item j of the group, 0 for one without an
+   answer, it is for the observed item the mean of sigmoid(s - m_j) over the sampled items j, for a
+   sampled one sigmoid(m_0 - s); 0 without an answer; 1 in a group of one. */
 typedef struct r2_sample {
     int64_t example;             /* of those that r2_grpo got                              */
     const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
     r2_check check;
     int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
-    double rank_share;    /* in [0, 1]: how surely its log-odds s rank right. m_j: the mean over all
-                             outputs about item j of the group, 0 for one without an answer. For
-                             the observed item the mean of sigmoid(s - m_j) over the sampled
-                             items j; for a sampled item sigmoid(m_0 - s); 0 without an
-                             answer; 1 in a group of one                                     */
+    double rank_share;
 } r2_sample;
 
 /* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
@@ -1240,9 +1236,9 @@ typedef struct r2_grpo_config {
 
 r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
-   `examples`, which need answers but no traces. The KL reference is the model as it comes in.
+   `examples`, which need no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
-   R2_NO_MEMORY, R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
+   R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1254,8 +1250,7 @@ typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* Rank of the positive, score[0], among score (n). NaN scores below everything, -INFINITY included,
-   and ties with NaN alone. */
+/* Rank of the positive, score[0], among score (n). NaN scores below all and ties with NaN alone. */
 r2_rank r2_rank_of(const float *score, int64_t n);
 /* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
    the tied (D11): so a constant scorer has the HR@1 of chance. */
@@ -1278,19 +1273,16 @@ typedef struct r2_eval_config {
 } r2_eval_config;
 
 r2_eval_config r2_eval_config_default(void);
-/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases) takes the HR@1 of
-   each case, for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or
-   resample), R2_NO_MEMORY. */
+/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases): HR@1 of each case,
+   for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or resample). */
 r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
                       const r2_eval_config *config, r2_metrics *out, double *hit1);
-
 /* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison pass the
-   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1), R2_NO_MEMORY. */
+   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1). */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
                             uint64_t seed, double *lo, double *hi);
 /* Exact two-sided McNemar test on the same cases, only_a of which method a alone got right, only_b
-   method b alone: the probability of a split at least as uneven when both are equally good; NAN
-   when a count is negative. */
+   method b: the chance of a split at least as uneven when both are equally good; NAN: count < 0. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
@@ -1319,8 +1311,7 @@ typedef struct r2_trace_metrics {
 r2_score_config r2_score_config_default(void);
 /* score (examples->n) from the answer distribution of every example: after the reasoning, or at
    once. An output that ends before <answer> is scored as if </think> and <answer> followed. `trace`
-   takes the verdicts on the reasoning and needs examples with a checker; NULL: not wanted. Errors:
-   R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   (NULL: not wanted): the verdicts; needs a checker. Errors: R2_ARGUMENT, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
@@ -1344,8 +1335,7 @@ void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
 
 /* =============================================================================== [A12] run ==== */
 
-/* A run: the whole method as one object, for those who want a recommender. All its parts are
-   members that may be read. */
+/* A run: the whole method as one object, a recommender. All its parts are members to be read. */
 struct r2_run;
 
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
@@ -1422,8 +1412,8 @@ r2_run_config r2_run_config_full(void);
    traces, vocabulary and an untrained model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
 /* The second half of r2_run_init, for callers who have changed the graph or its index: makes
-   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY, those of the hook; then the run has none of these, and can be prepared again. */
+   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT, those of
+   the hook; then the run has none of these, and can be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
@@ -1456,7 +1446,7 @@ void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
    and their digests into run.json: cut off at any time, the old files or the new ones are loaded,
-   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO, R2_NO_MEMORY. */
+   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Loads what r2_run_save wrote, instead of training. The run must come from r2_run_init with the
    same data, configuration and hook; a file that does not fit is R2_FORMAT and changes nothing. */
@@ -1474,8 +1464,7 @@ r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 /* Zeroed memory for `count` elements of `size` bytes; NULL (and a recorded R2_NO_MEMORY) when the
    product overflows or memory is short. A count of 0 gives a valid pointer. Free: r2_release. */
 void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
-/* Resizes an r2_alloc'd block; NULL on failure, and then `ptr` is still valid. New bytes are not
-   cleared. */
+/* Resizes a block, new bytes not cleared; NULL on failure, and then `ptr` is still valid. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
 /* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
@@ -1496,11 +1485,10 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) R2__PRINT
 void r2_text_clear(r2_text *text); /* keeps the memory, and a failure */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
-/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
+/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 /* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
-   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
-   R2_NO_MEMORY. */
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1512,16 +1500,9 @@ typedef struct r2_rng {
 
 /* Two streams never share numbers. Two uses of one stream share them if seed and index are the
    same: SFT and GRPO shuffle with BATCH, so the same seed gives both the same order. */
-typedef enum r2_stream {
-    R2_STREAM_USER = 0, /* the caller's own */
-    R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
-    R2_STREAM_CANDIDATES,
-    R2_STREAM_CHAINS,
-    R2_STREAM_NEGATIVES,
-    R2_STREAM_TEACHER,
-    R2_STREAM_INIT,
-    R2_STREAM_BATCH,
-    R2_STREAM_SAMPLE,
+typedef enum r2_stream { /* USER: the caller's own; SPLIT: reserved, splits use r2_hash */
+    R2_STREAM_USER = 0, R2_STREAM_SPLIT, R2_STREAM_CANDIDATES, R2_STREAM_CHAINS,
+    R2_STREAM_NEGATIVES, R2_STREAM_TEACHER, R2_STREAM_INIT, R2_STREAM_BATCH, R2_STREAM_SAMPLE,
     R2_STREAM_BOOTSTRAP
 } r2_stream;
 
@@ -1555,7 +1536,6 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 
 /* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
-
 /* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
@@ -1578,12 +1558,12 @@ typedef struct r2_filter {
 
 /* Drops rows, first by rating and time, then repeatedly those of users and items below the core;
    renumbers users and items in their old order; time_zero becomes the earliest time left. What was
-   made of the old rows is no longer valid. Errors: R2_NO_MEMORY; then nothing has changed. */
+   made of the old rows is no longer valid. On failure nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Replaces counts (plays, hours, purchases) by grades. If fewer than 1 rating in R2_COUNTS_RARE is
    at least 0.8 of the largest, each becomes a grade from 1 to 5: 5 times the share of the user's
    own values that are not larger, rounded up; the log hook is told. Else nothing changes. This rule
-   is ours: D12 speaks of ratings only. Errors: R2_NO_MEMORY; then nothing has changed. */
+   is ours: D12 speaks of ratings only. On failure nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds a line for each way in which the data cannot be meant: -1 or 0 in a tenth of the rows below
@@ -1594,19 +1574,18 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
 /* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
    interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
-   positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
-   for an interaction that is not in `data`, or in both files). */
+   positives of users who have training interactions. Errors: R2_IO, R2_FORMAT (also for an
+   interaction that is not in `data`, or in both files). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
-
 /* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the
    user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
 /* Candidate sets as text, a case per line, the files' ids between tabs: user, positive, negatives.
-   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO,
-   R2_NO_MEMORY; of loading R2_FORMAT too (lines of different lengths, ids that are not in `data`,
-   an item twice, a negative that the user has). */
+   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO; of
+   loading R2_FORMAT too (lines of different lengths, ids that are not in `data`, an item twice, a
+   negative that the user has). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1628,14 +1607,12 @@ typedef struct r2_task {
 typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *task,
                                    r2_text *output);
 
-/* hook_data points to r2_teacher_config. Writes from the facts of the chains and the weights,
-   compact or in English as the prompt is. Guided, it cites what supports the answer; every sentence
-   stays true. */
+/* hook_data: a r2_teacher_config. Writes from facts and weights, in the words of the prompt.
+   Guided, it cites what supports the answer; every sentence stays true. */
 r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 /* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
    task's index; adds nothing when there is none. */
 r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
-
 /* Checks an output in either words against the task, and against task->answer unless it is -1.
    Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
    and ratings as in `Person A gave "Title" 4 stars`. */
@@ -1667,13 +1644,13 @@ typedef struct r2_records {
     r2_arena text; /* holds the strings */
 } r2_records;
 
-/* Adds a copy. Errors: R2_NO_MEMORY. */
+/* Adds a copy. */
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
 /* Adds the line of a record, without a line end. A byte that is not UTF-8 becomes U+FFFD. */
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
 /* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
-   line (a key missing, unknown or twice, a wrong type), R2_IO, R2_NO_MEMORY. */
+   line (a key missing, unknown or twice, a wrong type), R2_IO. */
 r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
 void r2_records_free(r2_ctx *ctx, r2_records *records);
 
@@ -1691,7 +1668,6 @@ typedef struct r2_teacher {
    ids from first_id on. Errors: those of r2_prompt_build and of the teacher, R2_CANCELLED. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                    int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records);
-
 /* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
    parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
 r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text);
@@ -1748,22 +1724,19 @@ typedef struct r2_bpe {
 r2_bpe_config r2_bpe_config_default(void);
 /* Learns a tokenizer from `len` bytes of text: ids 0..255 are the bytes in GPT-2's order, then come
    the merges by falling count (equal counts: smaller left id, then right id, first), then the
-   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY. */
+   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT. */
 r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, const char *text,
                        size_t len);
 /* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges
-   as strings or as pairs, and ids without gaps; post-processors are ignored. What would change ids
-   and is not supported (unknown rule, added tokens that strip, dropout, truncation ...) is
-   R2_FORMAT. */
+   as strings or as pairs, and ids without gaps; post-processors are ignored. R2_FORMAT: what would
+   change ids (unknown rule, added tokens that strip, dropout, truncation ...). */
 r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path);
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path);
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
 
 /* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each
-   place; normalised ones in what the others leave) become their ids, as Hugging Face does; without
-   it all is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a
-   byte), R2_NO_MEMORY. */
+   place; normalised ones in what the others leave) become their ids, as Hugging Face does; else all
+   is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte). */
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out);
 /* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of
@@ -1882,7 +1855,6 @@ void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float
    token[j] in row r, where begin[r] <= j < begin[r + 1]. */
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
-
 /* sum(x^2) over x(n): of a gradient, the square of its norm. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n);
 
@@ -1921,7 +1893,7 @@ typedef struct r2_lora {
 
 r2_lora_config r2_lora_config_default(void); /* rank 8, alpha 16, every projection */
 /* Gives the model adapters. Its own weights are frozen from then on: backward and AdamW work on the
-   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT. */
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config);
 /* Removes the adapters; unless merged, they are lost. r2_model_free does it too. */
 void r2_lora_detach(r2_ctx *ctx, r2_model *model);
@@ -1931,13 +1903,11 @@ r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model);
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
-   adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
+   adapters that are not merged. Errors: R2_IO. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape. A file that breaks a rule of the
-   format, or whose tensors are not exactly the model's, is R2_FORMAT, and the model stays as it
-   was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape. R2_FORMAT: a file that breaks a
+   rule or has not exactly the model's tensors; then the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
-
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
    model.safetensors, or the shards that model.safetensors.index.json names. The head is tied if
    there is no lm_head.weight; where config.json says so or not, it must agree. n_ctx: positions
@@ -1946,8 +1916,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into an existing directory, without adapters that are
-   not merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors into an existing directory, as r2_model_save does. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -1956,7 +1925,6 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
    or do not fit the model, are R2_FORMAT, and the model stays as it was. */
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
-
 /* A codebook as JSON. Load reads edges and weights into a codebook that has the same fields and
    numbers of buckets; anything else is R2_FORMAT and changes nothing. */
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
@@ -2110,41 +2078,18 @@ static inline void r2__need_ieee(void) {
 #endif
 }
 
-/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
-   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
-   own, and these are added in their order. So results depend on neither ([E9]). */
-enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+/* ---- what earlier rooms call of later ones ---- */
 
-/* What part one calls of part two. */
-#define R2__PATH 1024 /* bytes of a path, the NUL included */
+/* [E1] lists and tables, hashes; what callers pass, looked at before it is used */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more);
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
                              size_t key_size, int64_t *at);
 static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size);
-static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
-static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text);
 static uint64_t r2__fnv(const char *text, size_t len);
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-/* One setting of a configuration and the range that it must lie in. */
-typedef struct r2__bound {
-    const char *name;
-    double value, low, high;
-} r2__bound;
-#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
-#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
-/* `fingerprint` (NULL: not wanted) takes the values too. */
-static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
-                                  uint64_t *fingerprint);
-
-/* Every r2__check_x looks at what a caller passes, before it is used: [E1]. */
+static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c);
 static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config);
 static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
@@ -2153,46 +2098,66 @@ static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                   const r2_evidence *evidence);
 static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c);
 static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call);
-static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch);
 static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
                                     int64_t n_prompt, const int64_t *begin, const int32_t *token);
 static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
                                      int32_t outputs, int64_t rows_each);
 static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex);
-static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
-                                      uint64_t *fingerprint);
 static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c);
-static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
 static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
 static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
-static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
-                                  int64_t n, r2_evidence *evidence);
-static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
-static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
-static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
-static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
-static bool r2__file_exists(r2_ctx *ctx, const char *path);
-static int r2__compare_float(const void *a, const void *b);
-static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
-                               const r2_evidence *evidence, r2_prompt *prompt);
+
+/* [M7] or [E5], [M11], [E3], [E6], [E8] */
 static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
+static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
+                                  int64_t n, r2_evidence *evidence);
+static int r2__compare_float(const void *a, const void *b);
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
+static r2_status r2__model_reference(r2_ctx *ctx, r2_model *reference, const r2_model *model);
+static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                               const r2_evidence *evidence, r2_prompt *prompt);
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
+
+/* [E7] files that belong together */
+#define R2__PATH 1024 /* bytes of a path, the NUL included */
+static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run);
+
+/* [E9] A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its
+   shape alone. A part is computed by one thread and by one process of a team; each has a gradient
+   of its own, and these are added in their order. So results depend on neither. */
+enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+typedef struct r2__range {
+    int64_t begin, end; /* [begin, end) */
+} r2__range;
 static void r2__work_free(r2_ctx *ctx, r2_model *model);
 static bool r2__is_small(const r2_model *model);
-static int r2__n_threads(const r2_ctx *ctx);
-/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
-typedef struct r2__range {
-    int64_t begin, end;
-} r2__range;
-
-static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts);
 static r2__range r2__team_share(const r2_ctx *ctx, int64_t n);
 static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int64_t n,
                                  const int64_t *begin, uint64_t size);
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size);
 static bool r2__is_first(const r2_ctx *ctx);
+
+/* ---- what all rooms share ---- */
+
+/* A piece of text, without a NUL at its end. */
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
+
+static bool r2__same(r2__slice a, r2__slice b) {
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
+
+static bool r2__is(r2__slice word, const char *text) {
+    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
+}
 
 /* Plain loops of part one that part two has faster: with R2_REFERENCE they are what the library
    calls; else they are named r2_x_plain and serve the tests that compare both. */
@@ -2227,15 +2192,6 @@ static bool r2__is_first(const r2_ctx *ctx);
         else end = at;                                                                             \
     }
 
-static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
-static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
-static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
-static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json);
-static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text);
-static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
-static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
-                                   r2_text *text, int n, bool is_run);
-
 /* ######################################################## PART ONE: THE METHOD ################ */
 
 /* =============================================================================== [M1] data ====
@@ -2257,7 +2213,6 @@ static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const cha
    (test_data.c: the_opening_of_m1) */
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
-    if (!data) return;
     r2_release(ctx, data->user_begin);
     r2_release(ctx, data->item);
     r2_release(ctx, data->rating);
@@ -2292,7 +2247,6 @@ int64_t r2_data_item(const r2_data *data, const char *key) {
 
 /* ---- splits ---- */
 
-/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
@@ -2449,7 +2403,6 @@ r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64
 }
 
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
-    if (!split) return;
     r2_release(ctx, split->role);
     r2_release(ctx, split->by_time);
     r2_release(ctx, split->test);
@@ -2495,7 +2448,6 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
     return n;
 }
 
-/* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
                                 const r2_negatives *negatives, const uint8_t *warm) {
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
@@ -2509,7 +2461,6 @@ static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target ta
     }
 }
 
-/* An empty set of a given shape. */
 static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
                                       int64_t n_per_case) {
     uint64_t cells;
@@ -2569,7 +2520,6 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
-    if (!c) return;
     r2_release(ctx, c->user);
     r2_release(ctx, c->item);
     memset(c, 0, sizeof *c);
@@ -2656,7 +2606,6 @@ r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const
 }
 
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph) {
-    if (!graph) return;
     if (!graph->borrows_user_side) {
         r2_release(ctx, graph->user_begin);
         r2_release(ctx, graph->user_item);
@@ -2766,7 +2715,6 @@ r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *gr
 }
 
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
-    if (!b) return;
     r2_release(ctx, b->edge);
     r2_release(ctx, b->user);
     memset(b, 0, sizeof *b);
@@ -2794,7 +2742,6 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ---- the index: edges in order of time ---- */
 
-/* An edge of user u and its place in time. */
 static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, int64_t u,
                                   int64_t e) {
     const r2_graph *g = index->graph;
@@ -2832,20 +2779,15 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
 }
 
 /* Genres get bits in the order they are met; from the 65th on they are not counted. */
-static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t known_len[64],
-                               int *n_known) {
+static uint64_t r2__genre_bits(const char *genres, r2__slice known[64], int *n_known) {
     uint64_t bits = 0;
     while (*genres) {
-        size_t len = strcspn(genres, "|");
+        const r2__slice genre = {genres, strcspn(genres, "|")};
         int k = 0;
-        while (k < *n_known && (known_len[k] != len || memcmp(known[k], genres, len) != 0)) ++k;
-        if (k == *n_known && k < 64 && len > 0) {
-            known[k] = genres;
-            known_len[k] = len;
-            ++*n_known;
-        }
+        while (k < *n_known && !r2__same(known[k], genre)) ++k;
+        if (k == *n_known && k < 64 && genre.len > 0) known[(*n_known)++] = genre;
         if (k < *n_known) bits |= (uint64_t)1 << k;
-        genres += len + (genres[len] == '|');
+        genres += genre.len + (genres[genre.len] == '|');
     }
     return bits;
 }
@@ -2891,39 +2833,38 @@ static void r2__index_users(r2_index *index) {
 }
 
 static void r2__index_items(r2_index *index, const r2_data *data) {
-    const char *known[64];
-    size_t known_len[64];
+    r2__slice known[64];
     int n_known = 0;
     for (int64_t i = 0; i < index->graph->n_items; ++i) {
         const int64_t n = r2_graph_item_degree(index->graph, (uint32_t)i);
         index->degree_square += n * n;
         index->year[i] = data->year[i];
-        index->genres[i] = r2__genre_bits(data->genres[i], known, known_len, &n_known);
+        index->genres[i] = r2__genre_bits(data->genres[i], known, &n_known);
     }
 }
 
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed) {
-    const uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
-    const uint64_t n_users = (uint64_t)graph->n_users;
-    const uint64_t longest = (uint64_t)r2__longest_history(graph);
+    const int64_t n_edges = graph->n_edges, n_items = graph->n_items, n_users = graph->n_users;
+    const int64_t longest = r2__longest_history(graph);
+    r2_arena *m = &index->memory;
     r2_status status = R2_NO_MEMORY;
     memset(index, 0, sizeof *index);
     index->graph = graph;
     index->min_positive = min_positive;
     index->seed = seed;
-    index->position = R2__NEW(ctx, uint32_t, n_edges);
-    index->by_time = R2__NEW(ctx, int64_t, n_edges);
-    index->rank = R2__NEW(ctx, int64_t, n_edges);
-    index->by_rank = R2__NEW(ctx, uint32_t, n_edges);
-    index->user_mean = R2__NEW(ctx, float, n_users);
-    index->inv_root = R2__NEW(ctx, double, n_users);
-    index->key = R2__NEW(ctx, uint32_t, n_users);
-    index->half10 = R2__NEW(ctx, float, 2 * longest);
-    index->fade = R2__NEW(ctx, r2_fade, longest);
-    index->fade_share = R2__NEW(ctx, float, n_edges);
-    index->genres = R2__NEW(ctx, uint64_t, n_items);
-    index->year = R2__NEW(ctx, int16_t, n_items);
+    index->position = R2__ARENA_NEW(ctx, m, uint32_t, n_edges);
+    index->by_time = R2__ARENA_NEW(ctx, m, int64_t, n_edges);
+    index->rank = R2__ARENA_NEW(ctx, m, int64_t, n_edges);
+    index->by_rank = R2__ARENA_NEW(ctx, m, uint32_t, n_edges);
+    index->user_mean = R2__ARENA_NEW(ctx, m, float, n_users);
+    index->inv_root = R2__ARENA_NEW(ctx, m, double, n_users);
+    index->key = R2__ARENA_NEW(ctx, m, uint32_t, n_users);
+    index->half10 = R2__ARENA_NEW(ctx, m, float, 2 * longest);
+    index->fade = R2__ARENA_NEW(ctx, m, r2_fade, longest);
+    index->fade_share = R2__ARENA_NEW(ctx, m, float, n_edges);
+    index->genres = R2__ARENA_NEW(ctx, m, uint64_t, n_items);
+    index->year = R2__ARENA_NEW(ctx, m, int16_t, n_items);
     if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
         index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
         index->genres && index->year)
@@ -2941,23 +2882,10 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
 }
 
 void r2_index_free(r2_ctx *ctx, r2_index *index) {
-    if (!index) return;
-    r2_release(ctx, index->position);
-    r2_release(ctx, index->by_time);
-    r2_release(ctx, index->rank);
-    r2_release(ctx, index->by_rank);
-    r2_release(ctx, index->user_mean);
-    r2_release(ctx, index->inv_root);
-    r2_release(ctx, index->key);
-    r2_release(ctx, index->half10);
-    r2_release(ctx, index->fade);
-    r2_release(ctx, index->fade_share);
-    r2_release(ctx, index->genres);
-    r2_release(ctx, index->year);
+    r2_arena_free(ctx, &index->memory);
     memset(index, 0, sizeof *index);
 }
 
-/* The user of an edge. */
 static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
     int64_t user = 0, end = g->n_users;
     R2__SEARCH(user, end, u, g->user_begin[u + 1] <= edge);
@@ -3056,7 +2984,6 @@ typedef struct r2__history {
     const r2_index *index;
     uint32_t user;
     r2__hidden hidden;
-    int32_t end;       /* interactions before the question, the hidden ones included           */
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
@@ -3083,16 +3010,13 @@ static int64_t r2__degree_without(const r2__history *h, uint32_t item) {
 
 static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
                              const r2_question *question) {
-    uint64_t n;
     h->index = index;
     h->user = question->user;
     h->hidden = r2__without_target(index, question);
-    h->end = question->n_history;
     h->length = question->n_history - h->hidden.n_places;
-    n = (uint64_t)h->length;
-    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, n);
-    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, n);
-    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, n + 1);
+    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, h->length);
+    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, h->length);
+    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, h->length + 1);
     h->place_of = R2__ARENA_NEW(ctx, &h->memory, int32_t, index->graph->n_items);
     if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
@@ -3112,36 +3036,8 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
-   placing, which leaves it at the end of u, the beginning of u + 1. */
-static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
-    const r2_graph *g = h->index->graph;
-    const uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
-    if (!begin) return false;
-    for (int pass = 0; pass < 2; ++pass) {
-        for (int32_t p = 0; p < h->length; ++p) {
-            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
-            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
-                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
-                if (u1 == h->user || u1 == h->hidden.left_out) continue;
-                if (pass == 0) {
-                    begin[u1 + 2]++;
-                } else {
-                    const r2__path path = {p, h->index->position[e], (int64_t)e};
-                    h->path[begin[u1 + 1]++] = path;
-                }
-            }
-        }
-        if (pass == 1) break;
-        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
-                                             sizeof *h->path);
-        if (!h->path) return false;
-    }
-    h->path_begin = begin;
-    return true;
-}
+/* Lists the paths to everybody, for whom r2__paths_over then need not look: [E9]. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h);
 
 /* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
    they stay valid until the next call. */
@@ -3187,12 +3083,8 @@ static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r
    |d| is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
 static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, float simrec, r2__path over,
                                   r2__path to) {
-    r2__chosen chain;
-    chain.u1 = u1;
-    chain.over = over;
-    chain.to = to;
-    chain.simrec = simrec;
-    chain.score = h->index->half10[r2__chain_far(h, &over, &to)] * chain.simrec;
+    const float score = h->index->half10[r2__chain_far(h, &over, &to)] * simrec;
+    const r2__chosen chain = {u1, score, simrec, over, to};
     return chain;
 }
 
@@ -3215,11 +3107,7 @@ static r2_chain r2__chain_make(const r2__history *h, const r2__chosen *c) {
 /* ---- the laws ---- */
 
 r2_chain_config r2_chain_config_default(void) {
-    r2_chain_config config;
-    memset(&config, 0, sizeof config);
-    config.law = R2_CHAINS_COHERENT;
-    config.k = 3;
-    config.seed = 1;
+    const r2_chain_config config = {R2_CHAINS_COHERENT, 3, 1};
     return config;
 }
 
@@ -3246,7 +3134,6 @@ static uint32_t r2__last_key(const r2__history *h, uint32_t item) {
     return n <= most ? UINT32_MAX : (uint32_t)((double)most / (double)n * (double)UINT32_MAX);
 }
 
-/* How many chains n paths over one person make. */
 static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
 }
@@ -3399,9 +3286,8 @@ static int64_t r2__choose_listed(const r2__history *h, uint32_t item, const r2_c
         const int64_t x = r2__draw_new(rng, total, drawn, j);
         const r2__person *p = &person[people ? x : r2__person_of(person, n_people, x)];
         const uint64_t of_person = (uint64_t)(p[1].before - p[0].before);
-        chosen[j] = r2__chain_number(h, item, p->user,
-                                     people ? (int64_t)r2_rng_below(rng, of_person)
-                                            : x - p->before);
+        chosen[j] = r2__chain_number(
+            h, item, p->user, people ? (int64_t)r2_rng_below(rng, of_person) : x - p->before);
     }
     return n;
 }
@@ -3435,8 +3321,7 @@ static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t ite
 /* ---- asking for chains ---- */
 
 static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                               const r2_chain_config *config, r2_chain *chains,
-                               int64_t *n_chains) {
+                               const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
     const bool closed = question->item == R2_NO_ITEM;
     r2_status status = r2__check_chain_config(ctx, config);
     r2__chosen *chosen;
@@ -3675,8 +3560,7 @@ static double r2__noise_edge(const r2__history *h) {
         }
     }
     if (edges > 0)
-        root +=
-            sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
+        root += sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
     return root * root;
 }
 
@@ -3741,11 +3625,9 @@ static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *vie
 /* Computes `deep` of up to R2__WALKS views, in the memory of those before. Reading all edges takes
    longer than the sums: [E4] walks for these views at once. */
 #define R2__WALKS 8
-static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
-                           r2__user_view *view, int n_views);
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views);
 R2__PLAIN(bool, r2__solve_deep)
-(r2_ctx *ctx, r2_arena *memory, const r2_index *index, r2__user_view *view, int n_views) {
-    (void)index;
+(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
     r2_arena_reset(ctx, memory);
     for (int j = 0; j < n_views; ++j)
         if (!r2__deep_of(ctx, memory, &view[j])) return false;
@@ -3837,8 +3719,7 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
 }
 
 /* All sums of one target, and its best chains. */
-static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s,
-                           r2__best *best) {
+static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s, r2__best *best) {
     const r2__history *h = &view->h;
     const r2_graph *g = h->index->graph;
     const uint32_t last_key = r2__last_key(h, item);
@@ -3955,46 +3836,8 @@ static bool r2__evidence_of(r2_ctx *ctx, r2__user_view *view, const r2_question 
     return best.n >= 0;
 }
 
-static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
-    r2__hidden x, y;
-    if (a->user != b->user || a->n_history != b->n_history) return false;
-    x = r2__without_target(index, a);
-    y = r2__without_target(index, b);
-    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
-           x.place[1] == y.place[1];
-}
-
-/* What a call of r2_evidence_compute computes. */
-typedef struct r2__asked {
-    const r2_index *index;
-    const r2_question *question;
-    const r2_chain_config *chains;
-    r2_evidence *evidence;
-    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
-} r2__asked;
-
-/* What a thread works with, block after block. */
-typedef struct r2__desk {
-    r2__user_view view[R2__WALKS];
-    r2_arena memory; /* of `deep` */
-} r2__desk;
-
-/* The evidence of the questions of n_lanes views, from view v on; false: no memory.
-   r2_evidence_compute calls it for blocks of views, on several threads and processes: [E9]. */
-static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
-                                  int n_lanes) {
-    const int64_t *first = asked->first + v;
-    r2__user_view *view = desk->view;
-    bool fine = true;
-    for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
-    for (int j = 0; j < n_lanes; ++j)
-        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
-            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
-                                   &asked->evidence[q]);
-    return fine;
-}
+/* r2_evidence_compute does this for many questions, on several threads and processes ([E9]): those
+   of one user and history share a view and its `deep`. */
 
 /* ---- the questions of a chain's steps ---- */
 
@@ -4083,15 +3926,13 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
     if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
         status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) all[q] = step;
-    if (status == R2_OK)
-        status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
+    if (status == R2_OK) status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
     r2_release(ctx, all);
     return status;
 }
 
 /* ---- training questions ---- */
 
-/* What training questions are drawn from. */
 typedef struct r2__draw {
     const r2_index *index;
     const r2_draw_config *config;
@@ -4277,7 +4118,6 @@ r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t
     return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
 }
 
-/* The step that evidence is about. */
 static int32_t r2__step(const r2_evidence *evidence) {
     return evidence->step ? evidence->step : R2_STEP_ASK;
 }
@@ -4319,7 +4159,6 @@ static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int
     return n_chains;
 }
 
-/* What a codebook is fitted to. */
 typedef struct r2__fit {
     const r2_evidence *evidence; /* (n) */
     const uint8_t *observed;     /* (n) */
@@ -4579,17 +4418,13 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
    Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
-   total is the sum of the weights so far. */
+   total is the sum of the weights so far. A thought has three words and weighs three facts, so each
+   looks back the same distance. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
-typedef struct r2__word {
-    const char *at;
-    size_t len;
-} r2__word;
-
 /* Next word of a text; false at its end. Any byte up to ' ' separates. */
-static bool r2__next_word(const char **cursor, r2__word *word) {
+static bool r2__next_word(const char **cursor, r2__slice *word) {
     const char *p = *cursor;
     while (*p && (unsigned char)*p <= ' ') ++p;
     word->at = p;
@@ -4599,17 +4434,9 @@ static bool r2__next_word(const char **cursor, r2__word *word) {
     return word->len > 0;
 }
 
-static bool r2__is(r2__word word, const char *text) {
-    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
-}
-
-static bool r2__same(r2__word a, r2__word b) {
-    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
-}
-
 /* A whole number of at most 3 digits after `prefix`, as printf("%d") or ("%+d") writes it: neither
    "+07" nor "-0". */
-static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
+static bool r2__word_number(r2__slice word, const char *prefix, bool with_sign, int32_t *number) {
     size_t k = strlen(prefix);
     bool negative = false;
     if (word.len <= k || memcmp(word.at, prefix, k) != 0) return false;
@@ -4629,12 +4456,12 @@ static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, i
 }
 
 /* Reads "field:bucket"; false when it is none of the codebook's words. */
-static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
+static bool r2__read_fact(const r2_codebook *codebook, r2__slice word, r2_field *field,
                           int32_t *bucket) {
     for (int f = 0; f < R2_N_FIELDS; ++f) {
         const char *name = r2_field_name((r2_field)f);
         size_t len = strlen(name);
-        r2__word rest;
+        r2__slice rest;
         if (word.len < len + 2 || memcmp(word.at, name, len) != 0 || word.at[len] != ':') continue;
         rest.at = word.at + len + 1;
         rest.len = word.len - len - 1;
@@ -4649,7 +4476,7 @@ static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *
 
 /* A fact that a trace can cite. */
 typedef struct r2__fact {
-    r2__word word;
+    r2__slice word;
     int32_t thought, weight;
 } r2__fact;
 
@@ -4657,7 +4484,7 @@ typedef struct r2__fact {
    each once, in the order of the fields. Returns their number. */
 static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
                               r2__fact fact[R2_FIRST_CHAIN_FIELD]) {
-    r2__word word;
+    r2__slice word;
     int32_t n = 0, next = 0;
     while (next < R2_FIRST_CHAIN_FIELD && r2__next_word(&prompt, &word)) {
         r2_field field = (r2_field)0;
@@ -4740,7 +4567,7 @@ static void r2__first_fault(r2_check *check, r2_verdict verdict) {
 }
 
 /* Checks one thought, "fact weight =total". *last is the thought before it. */
-static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__word cited,
+static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__slice cited,
                               int32_t weight, int32_t total, int32_t *last) {
     int32_t k = 0;
     while (k < n && !r2__same(fact[k].word, cited)) ++k;
@@ -4773,7 +4600,7 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
     int32_t seen[4] = {0, 0, 0, 0}, number = -1, n_answers = 0;
     int order = 0, after = 0;
     bool good = r2__single_spaces(output);
-    r2__word word, previous = {"", 0};
+    r2__slice word, previous = {"", 0};
     while (r2__next_word(&output, &word)) {
         for (int k = 0; k < 4; ++k)
             if (r2__is(word, tag[k])) {
@@ -4812,7 +4639,7 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
     r2_check check = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
     r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
-    r2__word word, cited, weight_word;
+    r2__slice word, cited, weight_word;
     check.verdict = r2__check_shape(output, &check.answer);
     if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) return r2__malformed(check);
     while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
@@ -4974,7 +4801,6 @@ static inline int64_t r2__first_query(const r2_attention *shape, int32_t s) {
     return shape->first ? shape->first[s] : shape->seq_begin[s];
 }
 
-/* The row of key j. */
 static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
     return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
 }
@@ -5314,7 +5140,7 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
    before: the backward pass computes them again. A model that is not trained has one set of buffers
    for all layers, in which x, mid and the next layer's x are one. */
 
-typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_after) */
+typedef struct r2__acts { /* of one layer: R rows, T = R after attention, in [E4] fewer */
     float *x;             /* (R, d_model) the residual stream on entry        */
     float *n, *rstd1;     /* (R, d_model), (R) its norm                       */
     float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
@@ -5326,59 +5152,43 @@ typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_a
 
 struct r2__work {
     r2_arena memory;
-    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]         */
-    int64_t n_rows;    /* R                                                            */
-    int32_t *position; /* (R) of a row in its sequence                                 */
-    int32_t *first;    /* (n_seq) the first row of a sequence that is predicted from   */
-    int64_t n_words;   /* N: different tokens of the batch                             */
-    int32_t *word;     /* (N) each of them once                                        */
-    int32_t *word_of;  /* (R) where the token of a row is in `word`                    */
-    int64_t n_last;    /* U: rows that are predicted from                              */
-    int32_t *row;      /* (U) which rows                                               */
+    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]           */
+    int64_t n_rows;    /* R                                                              */
+    int32_t *position; /* (R) of a row in its sequence                                   */
+    int64_t n_last;    /* U: rows that are predicted from                                */
+    int32_t *row;      /* (U) which rows                                                 */
     int64_t *begin;    /* (U + 1) predictions begin[i] .. begin[i + 1] - 1 are of row[i] */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model)               */
-    float *words;      /* (N, cols of qkv) first layer: of each word, before rope      */
-    float *scratch;    /* of attention                                                 */
-    float *normed, *rstd, *lse, *entropy;   /* (U, ..) after the last layer            */
-    float *logits;                          /* (chunk, n_vocab)                        */
-    int64_t chunk;                          /* rows of logits made at a time           */
-    float *dx, *dn, *datt, *dqkv, *dact;    /* gradients, of one layer                 */
-    float *dlast, *dnormed;                 /* (U, d_model)                            */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x                              */
+    float *last;       /* (U, d_model) the rows that are predicted from, after all layers */
+    float *normed, *rstd, *lse, *entropy; /* (U, ..)                                     */
+    float *logits;                        /* (chunk, n_vocab)                            */
+    int64_t chunk;                        /* rows of logits made at a time               */
+    float *scratch;                       /* of attention                                */
+    float *dx, *dn, *datt, *dqkv, *dact;  /* gradients, of one layer                     */
+    float *dlast, *dnormed;               /* (U, d_model)                                */
+    /* of [E4] */
+    int32_t *first;          /* (n_seq) the first row of a sequence that is predicted from */
+    int64_t n_words;         /* N: different tokens of the batch                         */
+    int32_t *word, *word_of; /* (N) each once; (R) where the token of a row is in `word` */
+    float *words;            /* (N, cols of qkv) first layer: of each word, before rope  */
     /* of [E9], which makes the room and numbers the rows */
     int64_t max_rows, max_pred, max_scratch; /* room for so many rows, predictions, floats */
     bool recompute, trains;                  /* the model that the room was laid out for   */
     const r2_lora *lora;
-    int32_t *seq_begin, *pred_row, *found;   /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
+    int32_t *seq_begin, *pred_row, *found; /* (n_seq + 1), (n_pred), (n_vocab) scratch     */
 };
-
-/* Not cleared: activations are written before they are read. */
-static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
-    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
-    if (!p) *good = false;
-    return p;
-}
 
 /* Floats of a row of queries, keys and values. */
 static int64_t r2__qkv_cols(const r2_model_config *c) {
     return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
 }
 
-/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
-   swiglu are those of `shared`, if it is not NULL. */
+/* [E9]: memory of so many floats, not cleared; of one layer but x, with T rows after attention. mid
+   is its own, or NULL; norms and swiglu are those of `shared`, if it is not NULL. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good);
 static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
                            int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
-                           bool *good) {
-    const r2_model_config *c = &model->config;
-    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
-    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
-    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
-    a->att = r2__floats(ctx, arena, R, c->d_model, good);
-    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
-    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
-    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
-    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
-}
+                           bool *good);
 
 void r2_model_free(r2_ctx *ctx, r2_model *model) {
     r2_lora_detach(ctx, model);
@@ -5424,8 +5234,7 @@ static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection
 /* dW(O,I) += dy(R,O)^T x(R,I);  dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted). Without adapters dx
    may be x. */
 static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x,
-                            int64_t R) {
+                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
     const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
     if (model->lora) {
         r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
@@ -5449,100 +5258,21 @@ static const float *r2__head(const r2_model *model) {
 
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
                                      const bool *branch) {
-    r2_attention shape;
-    shape.branch = branch;
-    shape.first = NULL;
-    shape.n_seq = n_seq;
-    shape.seq_begin = begin;
-    shape.n_head = model->config.n_head;
-    shape.n_kv_head = model->config.n_kv_head;
-    shape.d_head = model->config.d_model / model->config.n_head;
+    const r2_model_config *c = &model->config;
+    const r2_attention shape = {
+        n_seq, c->n_head, c->n_kv_head, c->d_model / c->n_head, begin, branch, NULL};
     return shape;
 }
 
-/* Two kinds of rows need not be computed. Queries, keys and values of the first layer depend on the
-   token alone until rope turns them: they are computed for N different tokens, then spread over R
-   rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
-   Spreading and choosing rows is what r2_embed_fwd does to a table. */
-static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
-
-static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
-    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
-}
-
-/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
-static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
-                            const float *from) {
+/* The rows that are predicted from: logits(U,V) = head rmsnorm(last), logp = log-softmax of logits;
+   some rows at a time. */
+static void r2__head_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, float *logp,
+                         float *entropy) {
     const struct r2__work *w = m->work;
-    const int64_t C = m->config.d_model;
-    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
-    else r2__copy(to, from, w->n_rows * C);
-}
+    const int64_t U = w->n_last, C = m->config.d_model, V = m->config.n_vocab;
 
-/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
-static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
-                                const float *dto) {
-    const struct r2__work *w = m->work;
-    const int64_t C = m->config.d_model;
-    if (dfrom == dto) return; /* all rows */
-    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
-    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
-}
-
-/* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
-static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
-    const r2_model_config *c = &m->config;
-    const struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
-    const int64_t qkv_cols = r2__qkv_cols(c);
-    float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
-
-    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
-    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
-    r2__project(ctx, m, r2__qkv, l, qkv, a->n, N);
-    if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
-    if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
-    r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, 1);
-}
-
-/* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass
-   runs single layers again when activations are not kept: then without the head (logp NULL).
-   R rows, U of which are predicted from; C = d_model, F = d_ff, V = n_vocab. */
-static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
-                            int32_t first, int32_t end, float *logp, float *entropy) {
-    const r2_model_config *c = &m->config;
-    struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff, V = c->n_vocab;
-    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
-    const float eps = c->norm_eps;
-
-    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
-    for (int32_t l = first; l < end; ++l) {
-        const int64_t T = r2__rows_after(m, l);
-        const r2__acts *a = &w->layer[l];
-        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
-
-        /* mid = x + Wo attention(qkv) */
-        r2__qkv_fwd(ctx, m, l, a);
-        shape.first = r2__is_last(m, l) ? w->first : NULL;
-        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
-        r2__choose_rows(ctx, m, l, att, a->att);
-        r2__choose_rows(ctx, m, l, a->mid, a->x);
-        r2__project(ctx, m, r2__out, l, a->mid, att, T);
-
-        /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
-        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, T);
-        r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
-        r2__copy(next, a->mid, T * C);
-        r2__project(ctx, m, r2__down, l, next, a->act, T);
-    }
-    if (!logp) return;
-
-    /* logits = head rmsnorm(x), logp = log-softmax of logits; some rows at a time */
-    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->layer[end].x, r2_weight(m, R2_FINAL_NORM, 0), U, C,
-                   eps);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(m, R2_FINAL_NORM, 0), U, C,
+                   m->config.norm_eps);
     for (int64_t i = 0; i < U; i += w->chunk) {
         const int64_t n = U - i < w->chunk ? U - i : w->chunk;
         r2_matmul(ctx, R2_NT, n, V, C, w->normed + i * C, C, r2__head(m), C, w->logits, V, false);
@@ -5556,33 +5286,7 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     }
 }
 
-/* Backward of r2__qkv_fwd: from w->dqkv, adds to w->dx; in the first layer, to the embedding. */
-static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
-    const r2_model_config *c = &m->config;
-    const struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
-    const int64_t qkv_cols = r2__qkv_cols(c);
-    float *dqkv = l == 0 ? a->qkv : w->dqkv, *x = l == 0 ? a->att : a->x;
-    float *dx = l == 0 ? w->datt : w->dx;
-    float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
-    float *dbias = r2__trained(m, R2_BQ, l);
-
-    r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, -1);
-    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
-    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
-    if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
-    if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
-    if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
-    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n, N);
-    if (!dn) return;
-    if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
-                   a->rstd1, N, C);
-    if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
-}
-
-/* Backward of the head: the gradients of the U rows of the residual stream after the last layer. */
+/* Its backward: dlast(U,C). */
 static void r2__head_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
                          const float *dlogp) {
     const struct r2__work *w = m->work;
@@ -5600,46 +5304,85 @@ static void r2__head_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *b
     }
     memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
     r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed,
-                   w->layer[m->config.n_layer].x, r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
+                   w->last, r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
 }
 
-/* Backward: the same in reverse. The gradient of the residual stream is first in w->dlast, of U
-   rows, and below the last layer's attention in w->dx, of R. */
-static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
-                            const float *dlogp) {
+/* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass runs
+   single layers again when activations are not kept: then without the head (logp NULL). R rows, C =
+   d_model, F = d_ff. [E4] leaves out the rows that nothing reads. */
+static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            int32_t first, int32_t end, float *logp, float *entropy);
+R2__PLAIN(void, r2__decoder_fwd)
+(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, int32_t first, int32_t end,
+ float *logp, float *entropy) {
     const r2_model_config *c = &m->config;
-    struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
-    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff, cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const int32_t n_turned = c->n_head + c->n_kv_head;
+
+    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
+    for (int32_t l = first; l < end; ++l) {
+        const r2__acts *a = &w->layer[l];
+        const float *gain1 = r2_weight(m, R2_ATTN_NORM, l), *gain2 = r2_weight(m, R2_FFN_NORM, l);
+
+        /* mid = x + Wo attention(rope(Wqkv n + b)), n = rmsnorm(x) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd1, a->x, gain1, R, C, c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n, R);
+        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, cols);
+        r2_rope(ctx, a->qkv, cols, w->position, m->rope, R, n_turned, shape.d_head, 1);
+        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
+        r2__copy(a->mid, a->x, R * C);
+        r2__project(ctx, m, r2__out, l, a->mid, a->att, R);
+
+        /* the next x = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, gain2, R, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, R);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+        r2__copy(w->layer[l + 1].x, a->mid, R * C);
+        r2__project(ctx, m, r2__down, l, w->layer[l + 1].x, a->act, R);
+    }
+    if (!logp) return;
+    r2_embed_fwd(ctx, w->last, w->layer[end].x, w->row, w->n_last, C); /* chooses rows */
+    r2__head_fwd(ctx, m, batch, logp, entropy);
+}
+
+/* Backward: the same in reverse. w->dx is the gradient of the residual stream. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp);
+R2__PLAIN(void, r2__decoder_bwd)
+(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff, cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const int32_t n_turned = c->n_head + c->n_kv_head;
     float *dembed = r2__trained(m, R2_EMBED, 0);
 
     r2__head_bwd(ctx, m, batch, dlogp);
+    memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
+    r2_embed_bwd(ctx, w->dx, w->dlast, w->row, w->n_last, C);
     for (int32_t l = c->n_layer - 1; l >= 0; --l) {
-        const bool last = r2__is_last(m, l);
-        const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
-        float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
-        float *att = last ? w->dnormed : a->att;
+        const float *gain1 = r2_weight(m, R2_ATTN_NORM, l), *gain2 = r2_weight(m, R2_FFN_NORM, l);
+        float *dgain1 = r2__trained(m, R2_ATTN_NORM, l), *dgain2 = r2__trained(m, R2_FFN_NORM, l);
+        float *dbias = r2__trained(m, R2_BQ, l);
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
-        else if (!last) { /* the last layer's are still there */
-            r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
-            r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C,
-                           c->norm_eps);
-        }
 
-        r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
-        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, T, F); /* a->gu is its gradient now */
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, T);
-        r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
-                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, gain2, R, C, c->norm_eps);
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act, R);
+        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, R, F); /* a->gu is its gradient now */
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, R);
+        r2_rmsnorm_bwd(ctx, w->dx, dgain2, w->dn, a->mid, gain2, a->rstd2, R, C);
 
-        r2__choose_rows(ctx, m, l, att, a->att);
-        r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
-        r2__choose_rows_bwd(ctx, m, w->dx, dx);
-        r2__choose_rows_bwd(ctx, m, w->datt, datt);
-        shape.first = last ? w->first : NULL;
+        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att, R);
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
-        r2__qkv_bwd(ctx, m, l, a);
+        r2_rope(ctx, w->dqkv, cols, w->position, m->rope, R, n_turned, shape.d_head, -1);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd1, a->x, gain1, R, C, c->norm_eps);
+        if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, cols);
+        r2__project_bwd(ctx, m, r2__qkv, l, w->dn, w->dqkv, a->n, R);
+        r2_rmsnorm_bwd(ctx, w->dx, dgain1, w->dn, a->x, gain1, a->rstd1, R, C);
     }
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
@@ -5649,13 +5392,8 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 /* ---- AdamW ---- */
 
 r2_adamw_config r2_adamw_config_default(void) {
-    r2_adamw_config c;
-    c.beta1 = 0.9f;
-    c.beta2 = 0.95f;
-    c.eps = 1e-8f;
-    c.weight_decay = 0.0f;
-    c.clip = 1.0f;
-    return c;
+    const r2_adamw_config config = {0.9f, 0.95f, 1e-8f, 0.0f, 1.0f};
+    return config;
 }
 
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
@@ -5735,6 +5473,7 @@ typedef struct r2__training {
     int32_t groups, patience; /* in a step; n_worse that ends the training, 0: none           */
     uint64_t seed;
     int32_t *order;           /* of the groups, in this epoch                                 */
+    r2_arena memory;          /* of this struct and the one around it                         */
     r2_adamw opt;
     float *kept;       /* the best weights so far; before any were measured, those before the last
                           update                                                              */
@@ -5745,11 +5484,10 @@ typedef struct r2__training {
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
-    const uint64_t n_groups = (uint64_t)(t->ex->n / t->ex->group);
     r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
     if (status != R2_OK) return status;
-    t->order = R2__NEW(ctx, int32_t, n_groups);
-    t->kept = R2__NEW(ctx, float, t->opt.n_params);
+    t->order = R2__ARENA_NEW(ctx, &t->memory, int32_t, t->ex->n / t->ex->group);
+    t->kept = R2__ARENA_NEW(ctx, &t->memory, float, t->opt.n_params);
     if (!t->order || !t->kept) return ctx->status;
     memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
     return R2_OK;
@@ -5757,8 +5495,7 @@ static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_
 
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
-    r2_release(ctx, t->order);
-    r2_release(ctx, t->kept);
+    r2_arena_free(ctx, &t->memory);
     r2_text_free(ctx, &t->state.reports);
 }
 
@@ -5792,7 +5529,6 @@ static int64_t r2__next_group(r2__training *t, int64_t g) {
     return (int64_t)t->order[drawn % n_groups] * t->ex->group;
 }
 
-/* Updates the weights from their gradient. */
 static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
     const r2_model *model = t->model;
     float *param = r2__trained_params(model);
@@ -5876,7 +5612,6 @@ static inline int32_t r2__sample_plain(const float *x, int64_t n, float temperat
     return best; /* rounding left a rest */
 }
 
-/* The state of one output. */
 typedef struct r2__decoding {
     const r2_ctx *ctx;
     const r2_model *model;
@@ -5936,7 +5671,6 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
-/* Whether an output has come to its end. */
 static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
     return c->n_stop > 0 && length >= c->n_stop &&
            !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
@@ -6007,52 +5741,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
-
-static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
-                               int64_t room, r2_mark *mark) {
-    r2_tokens found = {NULL, 0, {NULL, false}};
-    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
-    if (status == R2_OK && (found.n < 1 || found.n > room))
-        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
-                         text, (long long)found.n, (long long)room);
-    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
-    if (status == R2_OK) mark->n = (int32_t)found.n;
-    r2_tokens_free(ctx, &found);
-    return status;
-}
-
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
-                        const void *check_data) {
-    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
-    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
-                             &codec->markup.answer_end};
-    r2_status status = R2_OK;
-    memset(codec, 0, sizeof *codec);
-    codec->tokenizer = tokenizer;
-    codec->check = check;
-    codec->check_data = check_data;
-    for (int k = 0; k < 4 && status == R2_OK; ++k)
-        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
-    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
-        const char digit[2] = {(char)('0' + k), '\0'};
-        r2_mark level;
-        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
-        if (status == R2_OK) codec->markup.level[k] = level.id[0];
-    }
-    return status;
-}
-
-r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
-    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
-}
-
-r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                           const r2_codebook *codebook) {
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status != R2_OK) return status;
-    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
-}
+/* ---- marks: <think>, </think>, <answer>, </answer> as tokens ---- */
 
 static void r2__add_mark(r2_ctx *ctx, r2_tokens *tokens, const r2_mark *mark) {
     for (int32_t k = 0; k < mark->n; ++k) r2_tokens_add(ctx, tokens, mark->id[k]);
@@ -6178,31 +5867,26 @@ typedef struct r2__batcher {
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
+    r2_arena memory;
 } r2__batcher;
 
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
-    r2_release(ctx, b->seq_begin);
-    r2_release(ctx, b->branch);
-    r2_release(ctx, b->level_pred);
-    r2_release(ctx, b->token);
-    r2_release(ctx, b->pred_row);
-    r2_release(ctx, b->pred_token);
-    r2_release(ctx, b->logp);
-    r2_release(ctx, b->dlogp);
+    r2_arena_free(ctx, &b->memory);
     memset(b, 0, sizeof *b);
 }
 
 static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
                                   int64_t max_pred) {
+    r2_arena *m = &b->memory;
     memset(b, 0, sizeof *b);
-    b->seq_begin = R2__NEW(ctx, int32_t, max_seq + 1);
-    b->branch = R2__NEW(ctx, bool, max_seq);
-    b->level_pred = R2__NEW(ctx, int32_t, max_seq);
-    b->token = R2__NEW(ctx, int32_t, max_row);
-    b->pred_row = R2__NEW(ctx, int32_t, max_pred);
-    b->pred_token = R2__NEW(ctx, int32_t, max_pred);
-    b->logp = R2__NEW(ctx, float, max_pred);
-    b->dlogp = R2__NEW(ctx, float, max_pred);
+    b->seq_begin = R2__ARENA_NEW(ctx, m, int32_t, max_seq + 1);
+    b->branch = R2__ARENA_NEW(ctx, m, bool, max_seq);
+    b->level_pred = R2__ARENA_NEW(ctx, m, int32_t, max_seq);
+    b->token = R2__ARENA_NEW(ctx, m, int32_t, max_row);
+    b->pred_row = R2__ARENA_NEW(ctx, m, int32_t, max_pred);
+    b->pred_token = R2__ARENA_NEW(ctx, m, int32_t, max_pred);
+    b->logp = R2__ARENA_NEW(ctx, m, float, max_pred);
+    b->dlogp = R2__ARENA_NEW(ctx, m, float, max_pred);
     if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
@@ -6234,14 +5918,8 @@ static void r2__batch_end_sequence(r2__batcher *b, bool branch) {
 }
 
 static r2_batch r2__batch_view(const r2__batcher *b) {
-    r2_batch batch;
-    batch.n_seq = b->n_seq;
-    batch.seq_begin = b->seq_begin;
-    batch.token = b->token;
-    batch.n_pred = b->n_pred;
-    batch.pred_row = b->pred_row;
-    batch.pred_token = b->pred_token;
-    batch.branch = b->branch;
+    const r2_batch batch = {b->n_seq,    b->seq_begin,  b->token, b->n_pred,
+                            b->pred_row, b->pred_token, b->branch};
     return batch;
 }
 
@@ -6380,7 +6058,6 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
     report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
-/* One r2_sft. */
 typedef struct r2__sft {
     r2__training base;
     const r2_sft_config *config;
@@ -6483,7 +6160,7 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
                                   n_seq * (longest + R2_N_ANSWERS));
     if (status == R2_OK) status = r2__training_init(ctx, &t->base, &t->config->adamw);
     if (status != R2_OK) return status;
-    t->row = R2__NEW(ctx, r2__sft_row, n_seq);
+    t->row = R2__ARENA_NEW(ctx, &t->base.memory, r2__sft_row, n_seq);
     return t->row ? R2_OK : ctx->status;
 }
 
@@ -6529,7 +6206,6 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     while (status == R2_OK && !r2__training_ends(&t.base)) status = r2__sft_step(ctx, &t);
     if (status == R2_OK && t.base.has_measured)
         memcpy(r2__trained_params(model), t.base.kept, (size_t)t.base.opt.n_params * sizeof(float));
-    r2_release(ctx, t.row);
     r2__training_free(ctx, &t.base);
     r2__batcher_free(ctx, &t.b);
     return status;
@@ -6643,8 +6319,7 @@ static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples
     return ctx->status;
 }
 
-static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
-                            const r2_mark *mark) {
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, const r2_mark *mark) {
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     int32_t *to = p->token + p->begin[p->n];
     memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
@@ -6653,7 +6328,6 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
     p->n++;
 }
 
-/* The text of example e's prompt. */
 static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
     const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
@@ -6675,7 +6349,6 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32
 
 /* ---- the loop ---- */
 
-/* One output of a rollout. */
 typedef struct r2__rl_sample {
     int64_t example;
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
@@ -6686,7 +6359,6 @@ typedef struct r2__rl_sample {
     r2_check check;
 } r2__rl_sample;
 
-/* The state of one r2_grpo. */
 typedef struct r2__grpo {
     r2__training base;
     r2_model reference;
@@ -6807,7 +6479,6 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     return status;
 }
 
-/* The step's statistics of all samples. */
 static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
     double n = (double)rl->n_sample, square = 0.0;
@@ -6827,7 +6498,6 @@ static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     report->majority_answer = (double)most / n;
 }
 
-/* Advantages of all samples, prompt by prompt. */
 static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
     const int32_t n = rl->config->n_samples;
     double reward[64], advantage[64];
@@ -6908,7 +6578,6 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
-/* Whether the model still gives probabilities. */
 static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
     for (int32_t j = 0; j < rl->b.n_pred; ++j)
         if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->base, "a log-probability", NULL);
@@ -6970,70 +6639,35 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
-/* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
-   is not trained is the model's own. */
-static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_model *model = rl->base.model;
-    const r2_arena empty = {NULL, 0, 0};
-    r2_model *reference = &rl->reference;
-    *reference = *model;
-    reference->memory = empty;
-    reference->grad = NULL;
-    reference->parts = NULL;
-    reference->work = NULL;
-    reference->lora = NULL;
-    if (model->lora) {
-        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
-        memcpy(reference->lora->param, model->lora->param,
-               (size_t)model->lora->n_params * sizeof(float));
-        reference->lora->merged = model->lora->merged;
-        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
-        return R2_OK;
-    }
-    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
-    if (!reference->param) return ctx->status;
-    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
-    return R2_OK;
-}
-
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    const r2_examples *ex = rl->ex;
-    int64_t n_prompt, n_pred;
-    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                           (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
-                                               R2_N_ANSWERS);
+    const int32_t group = rl->ex->group;
+    const int64_t longest = (int64_t)rl->ex->longest + R2_MAX_MARK;
+    r2_arena *m = &rl->base.memory;
+    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, group, c->n_samples + 1,
+                                           longest + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
-    n_prompt = (int64_t)c->groups * ex->group;
-    rl->n_sample = n_prompt * c->n_samples;
-    n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
-    status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
-                              n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) +
-                                  rl->n_sample * c->max_new,
-                              n_pred);
+    const int64_t n_prompt = (int64_t)c->groups * group, n_sample = n_prompt * c->n_samples;
+    const int64_t n_pred = n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_sample,
+                              n_prompt * longest + n_sample * c->max_new, n_pred);
+    if (status == R2_OK) status = r2__prompts_init(ctx, &rl->prompts, rl->ex, n_prompt);
+    if (status == R2_OK) status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
-    status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
-    if (status != R2_OK) return status;
-    rl->sample = R2__NEW(ctx, r2__rl_sample, rl->n_sample);
-    rl->logp_old = R2__NEW(ctx, float, n_pred);
-    rl->logp_ref = R2__NEW(ctx, float, n_pred);
-    rl->entropy = R2__NEW(ctx, float, n_pred);
-    rl->list = R2__NEW(ctx, int32_t, ex->group);
+    rl->n_sample = n_sample;
+    rl->sample = R2__ARENA_NEW(ctx, m, r2__rl_sample, n_sample);
+    rl->logp_old = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->logp_ref = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->entropy = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->list = R2__ARENA_NEW(ctx, m, int32_t, group);
     if (!rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2__training_init(ctx, &rl->base, &c->adamw);
-    if (status != R2_OK) return status;
-    return r2__grpo_reference(ctx, rl);
+    return r2__model_reference(ctx, &rl->reference, rl->base.model);
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
     r2__prompts_free(ctx, &rl->prompts);
-    r2_release(ctx, rl->sample);
-    r2_release(ctx, rl->logp_old);
-    r2_release(ctx, rl->logp_ref);
-    r2_release(ctx, rl->entropy);
-    r2_release(ctx, rl->list);
     r2__training_free(ctx, &rl->base);
     r2_model_free(ctx, &rl->reference);
 }
@@ -7458,10 +7092,6 @@ r2_run_config r2_run_config_default(void) {
     config.split = r2_split_config_default();
     config.teacher = r2_teacher_config_default();
     config.model = r2_model_config_default();
-    config.model.n_layer = 2;
-    config.model.n_head = 2;
-    config.model.n_kv_head = 2;
-    config.model.d_model = 64;
     config.model.d_ff = 176;
     config.sft = r2_sft_config_default();
     config.grpo = r2_grpo_config_default();
@@ -7499,39 +7129,49 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
     return r2_split_init(ctx, &run->split, &run->data, &c->split);
 }
 
-static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
+/* Fewer held-out positives: at most n_cases of them, and only those of warm items. */
+static r2_status r2__run_targets(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL,
-                              c->min_train};
+    if (split->n_test < 1)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: no user has %s (rating >= %g) after another interaction, so there is "
+                       "nothing to test on",
+                       c->test_path ? c->test_path : path,
+                       c->test_path ? "a positive" : "two positives",
+                       (double)split->config.min_positive);
+    if (c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    if (c->min_train > 0 && r2_split_warm(ctx, split, &run->data, c->min_train) != R2_OK)
+        return ctx->status;
+    if (split->n_test > 0) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: expected test favourites with min_train = %lld training ratings by others, "
+                   "found none among %lld",
+                   path, (long long)c->min_train, (long long)split->n_cold_test);
+}
+
+/* Candidates for the positives that are held out in a role. */
+static r2_status r2__run_candidates(r2_ctx *ctx, const r2_run *run, r2_role role,
+                                    r2_candidates *candidates) {
+    const r2_run_config *c = &run->config;
+    const r2_split *split = &run->split;
+    const r2_target *targets = role == R2_TEST ? split->test : split->valid;
+    const int64_t n_targets = role == R2_TEST ? split->n_test : split->n_valid;
+    const r2_negatives negatives = {c->n_negatives, r2_hash(c->seed, (uint64_t)role, 0), false,
+                                    c->min_train > 0 ? split : NULL, c->min_train};
+    return r2_candidates_init(ctx, candidates, &run->data, targets, n_targets, &negatives);
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
+    const r2_split_config *split = &run->split.config;
     r2_status status = r2__run_load(ctx, run, path);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: no user has %s (rating >= %g) after another "
-                         "interaction, so there is nothing to test on",
-                         c->test_path ? c->test_path : path,
-                         c->test_path ? "a positive" : "two positives",
-                         (double)split->config.min_positive);
-    if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
-    if (status == R2_OK && c->min_train > 0)
-        status = r2_split_warm(ctx, split, &run->data, c->min_train);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: expected test favourites with min_train = %lld training ratings by "
-                         "others, found none among %lld",
-                         path, (long long)c->min_train, (long long)split->n_cold_test);
-    negatives.seed = r2_hash(c->seed, R2_VALID, 0);
+    if (status == R2_OK) status = r2__run_targets(ctx, run, path);
+    if (status == R2_OK) status = r2__run_candidates(ctx, run, R2_VALID, &run->valid);
+    if (status == R2_OK) status = r2__run_candidates(ctx, run, R2_TEST, &run->test);
+    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, run->split.role);
     if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    &negatives);
-    negatives.seed = r2_hash(c->seed, R2_TEST, 0);
-    if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    &negatives);
-    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
-    if (status == R2_OK)
-        status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
-                               split->config.min_positive, split->config.seed);
+        status = r2_index_init(ctx, &run->index, &run->graph, &run->data, split->min_positive,
+                               split->seed);
     return status;
 }
 
@@ -7691,33 +7331,46 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
     memset(run, 0, sizeof *run);
 }
 
+/* Questions about the first n_items items of the first n_cases cases; with `moments` when the user
+   took the first of them, without them now. question (n_cases, n_items) */
+static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c,
+                             int64_t n_cases, int64_t n_items, bool moments,
+                             r2_question *question) {
+    for (int64_t q = 0; q < n_cases * n_items; ++q) {
+        const uint32_t user = c->user[q / n_items];
+        const uint32_t *item = c->item + q / n_items * c->n_per_case;
+        if ((int64_t)user >= run->graph.n_users)
+            return r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
+                           (unsigned)user, (long long)run->graph.n_users);
+        question[q].user = user;
+        question[q].item = item[q % n_items];
+        question[q].answer = -1;
+        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (moments && q % n_items == 0)
+            question[q].future = r2_index_future(&run->index, &run->data, user, item[0]);
+        else if (moments) question[q].future = question[q - 1].future;
+    }
+    return R2_OK;
+}
+
 /* The first validation cases as groups of the shape of training groups: the positive, negatives. */
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
-    const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
-    r2_example_config how = r2__run_asks(run, (int32_t)group);
-    const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
-                                                             : R2_N_VALID_CASES) *
-                      group;
+    const int64_t group = 1 + (int64_t)run->config.n_sampled, all = run->valid.n_cases;
+    const int64_t n_cases = all < R2_N_VALID_CASES ? all : R2_N_VALID_CASES, n = n_cases * group;
+    const r2_example_config how = r2__run_teaches(run);
     r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
     r2_status status = question && evidence ? R2_OK : R2_NO_MEMORY;
+    if (status == R2_OK)
+        status = r2__run_ask(ctx, run, &run->valid, n_cases, group, true, question);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = run->valid.user[q / group];
-        const uint32_t *item = run->valid.item + q / group * per_case;
-        const int64_t row = r2_data_find(data, user, item[0]);
-        question[q].user = user;
-        question[q].item = item[q % group];
-        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        question[q].future = r2_index_future(&run->index, data, user, item[0]);
-        if (q % group == 0)
-            question[q].answer =
-                r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
+        const int64_t row = r2_data_find(data, question[q].user, question[q].item);
+        question[q].answer =
+            q % group ? 0 : r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
-    how.teacher = &run->config.teacher;
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
+    if (status == R2_OK) status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7761,29 +7414,15 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 /* ---- asking ---- */
 
-/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first
-   of them, without them now. */
-static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
-                             r2_evidence *evidence, r2_examples *examples) {
+static r2_status r2__run_asked(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
+                               r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = c->n_cases * c->n_per_case;
     const r2_example_config how = r2__run_asks(run, 1);
     r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = c->user[q / c->n_per_case];
-        if ((int64_t)user >= run->graph.n_users)
-            status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
-                             (unsigned)user, (long long)run->graph.n_users);
-        if (status != R2_OK) break;
-        question[q].user = user;
-        question[q].item = c->item[q];
-        question[q].answer = -1;
-        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        if (moments && q % c->n_per_case == 0)
-            question[q].future = r2_index_future(&run->index, &run->data, user, c->item[q]);
-        else if (moments) question[q].future = question[q - 1].future;
-    }
+    if (status == R2_OK)
+        status = r2__run_ask(ctx, run, c, c->n_cases, c->n_per_case, moments, question);
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
@@ -7793,7 +7432,7 @@ static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples) {
     const r2_candidates pairs = {n, 1, (uint32_t *)(uintptr_t)user, (uint32_t *)(uintptr_t)item};
-    return r2__run_ask(ctx, run, &pairs, false, evidence, examples);
+    return r2__run_asked(ctx, run, &pairs, false, evidence, examples);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7803,7 +7442,7 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
     r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     if (evidence || own)
-        status = r2__run_ask(ctx, run, candidates, true, evidence ? evidence : own, examples);
+        status = r2__run_asked(ctx, run, candidates, true, evidence ? evidence : own, examples);
     r2_release(ctx, own);
     return status;
 }
@@ -8005,6 +7644,14 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
 }
 
 /* ---- settings ---- */
+
+/* One setting of a configuration and the range that it must lie in. */
+typedef struct r2__bound {
+    const char *name;
+    double value, low, high;
+} r2__bound;
+#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
+#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
 
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
                                   uint64_t *fingerprint) {
@@ -8243,7 +7890,7 @@ static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size) 
 }
 
 #define R2__ALIGN 64u
-#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; with few, a test makes each allocation fail */
+#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; few let a test fail each allocation */
 #define R2__ARENA_BLOCK (1u << 16)
 #endif
 
@@ -10686,8 +10333,7 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
         status = r2__source_next(ctx, &source, &more);
         if (status != R2_OK || !more) break;
         if (movielens_100k) status = r2__flag_genres(ctx, source.table.field + 5, &genres);
-        else if (!source.is_list)
-            status = r2__split_genres(ctx, source.field[2], blanks, &genres);
+        else if (!source.is_list) status = r2__split_genres(ctx, source.field[2], blanks, &genres);
         if (!source.is_list) source.field[2] = r2__slice_of(genres.data, genres.len);
         if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, source.field[2]);
     }
@@ -11309,7 +10955,7 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 /* ============================================================================ [E4] kernels ====
-   In and out: what the ops of [M7] take and give, from which they differ by rounding.
+   In and out: what ops and decoder of [M7] and `deep` of [M4] take and give, but for rounding.
 
    Time goes into three places, and each has one remedy: sums stay in vector registers while k runs
    (products), several rows of queries share what is read of the keys (attention), and exp is a
@@ -11320,7 +10966,8 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
        c in tiles of R2__TILE_ROWS x 2 vectors
 
    exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
-   (test_ops.c). Work is divided over outputs: every sum has one order for any number of threads. */
+   (test_ops.c). The decoder leaves out rows that nothing reads. Work is divided over outputs: every
+   sum has one order for any number of threads. */
 
 #if !defined(R2_REFERENCE)
 
@@ -12456,6 +12103,153 @@ void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, con
     }
 }
 
+/* ---- the decoder without the rows that nothing reads ---- */
+
+/* Two kinds of rows need not be computed. Queries, keys and values of the first layer depend on the
+   token alone until rope turns them: they are computed for N different tokens, then spread over R
+   rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
+   Spreading and choosing rows is what r2_embed_fwd does to a table. */
+static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
+
+static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
+    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
+}
+
+/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
+static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
+                            const float *from) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
+    else r2__copy(to, from, w->n_rows * C);
+}
+
+/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
+static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
+                                const float *dto) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (dfrom == dto) return; /* all rows */
+    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
+    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
+}
+
+/* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
+static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
+
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    r2__project(ctx, m, r2__qkv, l, qkv, a->n, N);
+    if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
+    if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
+    r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, 1);
+}
+
+static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            int32_t first, int32_t end, float *logp, float *entropy) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const float eps = c->norm_eps;
+
+    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
+    for (int32_t l = first; l < end; ++l) {
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
+
+        /* mid = x + Wo attention(qkv) */
+        r2__qkv_fwd(ctx, m, l, a);
+        shape.first = r2__is_last(m, l) ? w->first : NULL;
+        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__choose_rows(ctx, m, l, a->mid, a->x);
+        r2__project(ctx, m, r2__out, l, a->mid, att, T);
+
+        /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, T);
+        r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+        r2__copy(next, a->mid, T * C);
+        r2__project(ctx, m, r2__down, l, next, a->act, T);
+    }
+    if (logp) r2__head_fwd(ctx, m, batch, logp, entropy);
+}
+
+/* Backward of r2__qkv_fwd: from w->dqkv, adds to w->dx; in the first layer, to the embedding. */
+static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *dqkv = l == 0 ? a->qkv : w->dqkv, *x = l == 0 ? a->att : a->x;
+    float *dx = l == 0 ? w->datt : w->dx;
+    float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
+    float *dbias = r2__trained(m, R2_BQ, l);
+
+    r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, -1);
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
+    if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
+    if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
+    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n, N);
+    if (!dn) return;
+    if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
+    r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
+                   a->rstd1, N, C);
+    if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
+}
+
+/* The gradient of the residual stream is first in w->dlast, of U rows, and below the last layer's
+   attention in w->dx, of R. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    float *dembed = r2__trained(m, R2_EMBED, 0);
+
+    r2__head_bwd(ctx, m, batch, dlogp);
+    for (int32_t l = c->n_layer - 1; l >= 0; --l) {
+        const bool last = r2__is_last(m, l);
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
+        float *att = last ? w->dnormed : a->att;
+        if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
+        else if (!last) { /* the last layer's are still there */
+            r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+            r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C,
+                           c->norm_eps);
+        }
+
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
+        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, T, F); /* a->gu is its gradient now */
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, T);
+        r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
+                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
+
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
+        r2__choose_rows_bwd(ctx, m, w->dx, dx);
+        r2__choose_rows_bwd(ctx, m, w->datt, datt);
+        shape.first = last ? w->first : NULL;
+        r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
+        r2__qkv_bwd(ctx, m, l, a);
+    }
+    if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
+}
+
 /* ---- `deep` of several views at once ---- */
 
 /* The steps of r2__deep_of. A walk reads every edge of the graph, which takes longer than the sums,
@@ -12564,8 +12358,8 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
 
-static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
-                           r2__user_view *view, int n_views) {
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
+    const r2_index *index = view->h.index;
     const int64_t n = index->graph->n_users;
     double residual_norm2[R2__WALKS];
     r2__solve s;
@@ -12756,13 +12550,11 @@ R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, con
         }
     }
     R2__UNROLL
-    for (int i = 0; i < vectors; ++i)
-        r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
+    for (int i = 0; i < vectors; ++i) r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
 }
 
 /* y(D) += p(n) v(n, D). Three vectors at once: independent sums hide the latency of each. */
-static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
-                    int64_t ahead) {
+static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D, int64_t ahead) {
     int64_t e = 0;
     for (; e + 3 * R2__LANES <= D; e += 3 * R2__LANES)
         r2__mix_columns(3, y + e, p, v + e, D, n, 3 * R2__LANES, ahead);
@@ -12812,8 +12604,7 @@ static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, cons
     r2_rmsnorm_fwd(d->ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
                    c->norm_eps);
     r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n, R);
-    if (c->qkv_bias)
-        r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
+    if (c->qkv_bias) r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
 }
 
 /* Leaves of x and att the last row of each prompt; returns how many. */
@@ -13309,6 +13100,30 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     return R2_OK;
 }
 
+/* A copy of what is trained: the adapters, if there are any, else the weights. What is not trained
+   is the model's own. */
+static r2_status r2__model_reference(r2_ctx *ctx, r2_model *reference, const r2_model *model) {
+    const r2_arena empty = {NULL, 0, 0};
+    *reference = *model;
+    reference->memory = empty;
+    reference->grad = NULL;
+    reference->parts = NULL;
+    reference->work = NULL;
+    reference->lora = NULL;
+    if (model->lora) {
+        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
+        memcpy(reference->lora->param, model->lora->param,
+               (size_t)model->lora->n_params * sizeof(float));
+        reference->lora->merged = model->lora->merged;
+        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
+        return R2_OK;
+    }
+    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
+    if (!reference->param) return ctx->status;
+    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
+    return R2_OK;
+}
+
 /* ============================================================================ [E7] on disk ====
    In:   a model, adapters, a training, a run; safetensors; a Hugging Face or PEFT directory.
    Out:  the same on disk; what a file holds, or one sentence that says what is wrong with it.
@@ -13751,7 +13566,7 @@ static void r2__settings_fail(r2__settings *s, const char *key, const char *what
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name) {
     int n = snprintf(path, R2__PATH, "%s/%s", directory, name);
     if (n > 0 && n < R2__PATH) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the path is too long", directory);
+    return r2_fail(ctx, R2_ARGUMENT, "%.200s...: the path is too long", directory);
 }
 
 /* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
@@ -14022,8 +13837,7 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
             entry[n].name = item->string;
             entry[n++].file = item->valuestring;
         }
-        if (s.status == R2_OK)
-            r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
+        if (s.status == R2_OK) r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
     }
     r2_release(ctx, entry);
     cJSON_Delete(s.root);
@@ -14072,8 +13886,7 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
     status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config, &tied);
     if (status != R2_OK) return status;
-    if (r2__file_exists(ctx, path))
-        status = r2__load_single(ctx, model, path, &config, with_grad);
+    if (r2__file_exists(ctx, path)) status = r2__load_single(ctx, model, path, &config, with_grad);
     else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
     if (status == R2_OK) status = r2__check_head(ctx, directory, model, tied);
     if (status != R2_OK) r2_model_free(ctx, model);
@@ -14476,9 +14289,8 @@ static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, co
     float *param = r2__trained_params(t->model);
     char place[32] = "";
     if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
-    r2_fail(ctx, R2_DIVERGED,
-            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
-            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+    r2_fail(ctx, R2_DIVERGED, "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s",
+            t->name, (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
             t->has_measured ? "its best weights" : "the weights before the last update");
     memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
     return ctx->status;
@@ -14840,6 +14652,53 @@ static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id
 r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
     r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
     return t;
+}
+
+/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
+
+static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
+                               int64_t room, r2_mark *mark) {
+    r2_tokens found = {NULL, 0, {NULL, false}};
+    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
+    if (status == R2_OK && (found.n < 1 || found.n > room))
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
+                         text, (long long)found.n, (long long)room);
+    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
+    if (status == R2_OK) mark->n = (int32_t)found.n;
+    r2_tokens_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_data) {
+    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
+                             &codec->markup.answer_end};
+    r2_status status = R2_OK;
+    memset(codec, 0, sizeof *codec);
+    codec->tokenizer = tokenizer;
+    codec->check = check;
+    codec->check_data = check_data;
+    for (int k = 0; k < 4 && status == R2_OK; ++k)
+        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
+    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
+        const char digit[2] = {(char)('0' + k), '\0'};
+        r2_mark level;
+        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
+        if (status == R2_OK) codec->markup.level[k] = level.id[0];
+    }
+    return status;
+}
+
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
+}
+
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
+    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
 }
 
 /* ---- Unicode: classes and normal form C ---- */
@@ -15599,8 +15458,7 @@ static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *syste
     if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
         return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
     r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
-    status = text.failed ? R2_NO_MEMORY
-                         : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    status = text.failed ? R2_NO_MEMORY : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
     r2_text_free(ctx, &text);
     return status;
 }
@@ -16496,7 +16354,7 @@ static void r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config, cons
 /* A statement of a prompt: `Person A gave "Title" 4 stars`. */
 typedef struct r2__statement {
     int32_t edge, person; /* person 0: the user, 1: Person A ... */
-    r2__word title;
+    r2__slice title;
     double rating; /* NAN: masked */
 } r2__statement;
 
@@ -16504,7 +16362,7 @@ typedef struct r2__statement {
 typedef struct r2__english_facts {
     r2__statement statement[4 * R2_MAX_CHAINS];
     int32_t n, step; /* step: that the prompt asks for */
-    r2__word target; /* of step 4                      */
+    r2__slice target; /* of step 4                      */
 } r2__english_facts;
 
 static bool r2__starts(const char *p, const char *end, const char *text) {
@@ -16522,7 +16380,7 @@ static double r2__read_number(const char **p, const char *end) {
 }
 
 /* Reads a title in double quotes. */
-static bool r2__read_title(const char **p, const char *end, r2__word *title) {
+static bool r2__read_title(const char **p, const char *end, r2__slice *title) {
     const char *close = *p < end && **p == '"'
                             ? (const char *)memchr(*p + 1, '"', (size_t)(end - *p - 1))
                             : NULL;
@@ -16623,7 +16481,7 @@ typedef struct r2__english {
     const r2__english_facts *facts;
     r2_check *check;
     const char *p, *end;
-    r2__word title;              /* at NULL: none named yet in this clause */
+    r2__slice title;              /* at NULL: none named yet in this clause */
     int32_t person;              /* -1: none, 0: the user, 1: Person A ... */
     int32_t step, conclusion;    /* conclusion -1: none yet                */
     bool cited[R2_STEP_ASK + 1]; /* step k quoted a rating of edge k       */
@@ -16938,8 +16796,7 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
     r2_status status = r2__lines_open(ctx, &lines, path);
     while (status == R2_OK && line.at) {
         status = r2__lines_next(ctx, &lines, &line);
-        if (status == R2_OK && line.at)
-            status = r2__records_read_line(ctx, records, &lines, line);
+        if (status == R2_OK && line.at) status = r2__records_read_line(ctx, records, &lines, line);
     }
     r2__lines_close(ctx, &lines);
     return status;
@@ -17086,7 +16943,7 @@ static void r2__explain_thoughts(r2_ctx *ctx, const r2_task *task, const char *o
                                  r2_text *text) {
     const r2_codebook *codebook = task->config->codebook;
     const char *at = output, *rest = output;
-    r2__word cited, weight, total;
+    r2__slice cited, weight, total;
     char name[16];
     r2__asked_person(task->evidence, name);
     r2__next_word(&at, &cited); /* <think> */
@@ -17154,7 +17011,7 @@ static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field
 }
 
 static bool r2__is_cited(const char *output, const r2__fact *fact) {
-    r2__word word;
+    r2__slice word;
     while (r2__next_word(&output, &word))
         if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
             return true;
@@ -17234,8 +17091,7 @@ static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_exampl
     r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
     if (status != R2_OK) return status;
-    if (own.check.well_formed)
-        status = r2__prompt_text(ctx, ex, e, &prompt);
+    if (own.check.well_formed) status = r2__prompt_text(ctx, ex, e, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
             change, r2__fact_changes(codebook, prompt.data, own.text.data, kind, change),
@@ -17454,10 +17310,10 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
 }
 
 /* ==================================================================== [E9] scale and teams ====
-   In:   more than one thread or one pass should do: chains, examples, a batch; processes that make
-         the same calls, each with its share of a result.
-   Out:  the same bytes, however many there are; the whole result for each process, or one error
-         for all.
+   In:   work in many pieces: chains, questions, examples, a batch; processes that make the same
+         calls, each with its share of the pieces.
+   Out:  all results for each of them, the same bytes for any number of threads and processes; or
+         one error for all.
 
        n things, 3 processes    | 0 1 | 2 3 4 | 5 6 7 |    8 parts of a batch: process 1 has 2 .. 4
        gather                   every process gets the things of the others, byte by byte
@@ -17534,6 +17390,46 @@ r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
 
 /* ---- evidence of many questions ---- */
 
+static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
+    r2__hidden x, y;
+    if (a->user != b->user || a->n_history != b->n_history) return false;
+    x = r2__without_target(index, a);
+    y = r2__without_target(index, b);
+    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
+           x.place[1] == y.place[1];
+}
+
+/* What a call of r2_evidence_compute computes. */
+typedef struct r2__asked {
+    const r2_index *index;
+    const r2_question *question;
+    const r2_chain_config *chains;
+    r2_evidence *evidence;
+    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
+} r2__asked;
+
+/* What a thread works with, block after block. */
+typedef struct r2__desk {
+    r2__user_view view[R2__WALKS];
+    r2_arena memory; /* of `deep` */
+} r2__desk;
+
+/* The evidence of the questions of n_lanes views, from view v on; false: no memory. */
+static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
+                                  int n_lanes) {
+    const int64_t *first = asked->first + v;
+    r2__user_view *view = desk->view;
+    bool fine = true;
+    for (int j = 0; j < n_lanes && fine; ++j)
+        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
+    fine = fine && r2__solve_deep(ctx, &desk->memory, view, n_lanes);
+    for (int j = 0; j < n_lanes; ++j)
+        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
+            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
+                                   &asked->evidence[q]);
+    return fine;
+}
+
 static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
     r2_status status = r2__check_chain_config(ctx, asked->chains);
     if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
@@ -17602,6 +17498,39 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
                                                 own.end - own.begin, chains, evidence + own.begin);
     return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
+}
+
+/* ---- what u0 shares with everybody ---- */
+
+/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
+   placing, which leaves it at the end of u, the beginning of u + 1. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
+    const r2_graph *g = h->index->graph;
+    const uint64_t n_users = (uint64_t)g->n_users;
+    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
+    if (!begin) return false;
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int32_t p = 0; p < h->length; ++p) {
+            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
+            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
+                if (u1 == h->user || u1 == h->hidden.left_out) continue;
+                if (pass == 0) {
+                    begin[u1 + 2]++;
+                } else {
+                    const r2__path path = {p, h->index->position[e], (int64_t)e};
+                    h->path[begin[u1 + 1]++] = path;
+                }
+            }
+        }
+        if (pass == 1) break;
+        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
+        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+                                             sizeof *h->path);
+        if (!h->path) return false;
+    }
+    h->path_begin = begin;
+    return true;
 }
 
 /* ---- uniform chains without a list of them ---- */
@@ -17770,10 +17699,39 @@ struct r2__parts {
    again. */
 #define R2__KEEP_LOGITS ((int64_t)1 << 21)
 
+/* Not cleared: activations are written before they are read. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
+    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
+    if (!p) *good = false;
+    return p;
+}
+
+/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
+   swiglu are those of `shared`, if it is not NULL. */
+static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                           int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
+                           bool *good) {
+    const r2_model_config *c = &model->config;
+    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
+    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
+    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
+    a->att = r2__floats(ctx, arena, R, c->d_model, good);
+    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
+    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
+    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
+    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
+}
+
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
     const bool shared = !w->trains || w->recompute;
     const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
+#if defined(R2_REFERENCE)
+    const int64_t rows_last = w->max_rows; /* all rows of the last layer are computed */
+#else
+    const int64_t rows_last = most_last;
+#endif
     w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
                                           sizeof *w->layer);
     if (!w->layer) {
@@ -17781,8 +17739,8 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
-        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
+        const int64_t after = l > 0 && l == c->n_layer - 1 ? rows_last : w->max_rows;
+        const int64_t rows = l < c->n_layer ? w->max_rows : rows_last;
         float *x = l > 0 && l < c->n_layer && !w->trains
                        ? w->layer[0].x
                        : r2__floats(ctx, &w->memory, rows, c->d_model, good);
@@ -17794,6 +17752,8 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         if (!w->trains) w->layer[l].mid = x;
     }
     if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
+    w->last = rows_last == most_last ? w->layer[c->n_layer].x
+                                     : r2__floats(ctx, &w->memory, most_last, c->d_model, good);
 }
 
 static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
