@@ -70,7 +70,7 @@
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
-       R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
+       R2_DEEP_EDGES          how many edges `deep` walks along at most ([A5])
        R2_MOST_PEOPLE         how many users of an item, about, sums over chains and coherent
                               chains go over in graphs of more edges than that ([A4], [A5])
        R2_MPI                 several processes by MPI ([E9]): compile with mpicc. Not defined:
@@ -441,8 +441,8 @@ typedef struct r2_index {
     float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
-    int64_t stride;        /* s: every s-th user takes part in `uknn` and `deep`               */
-    int64_t most_people;   /* R2_MOST_PEOPLE; all users where s = 1                            */
+    int64_t stride;        /* s: every s-th user takes part in `deep`                          */
+    int64_t most_people;   /* R2_MOST_PEOPLE, or all users                                     */
     uint32_t *key;         /* (n_users) who is walked to where there are more: a fixed draw    */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
@@ -460,12 +460,12 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
 
-/* In a graph of more than R2_DEEP_EDGES edges not everybody is walked to. Of n > R2_MOST_PEOPLE
+/* In a graph of more than R2_DEEP_EDGES / 2 edges not everybody is walked to. Of n > R2_MOST_PEOPLE
    users of an item i*, u0 not counted, about R2_MOST_PEOPLE are kept: those whose key, a hash of
    the user alone, is at most R2_MOST_PEOPLE / n of the largest. So the same people speak for all
    popular items, and what the draw gets wrong is alike for all. */
 #ifndef R2_DEEP_EDGES
-#define R2_DEEP_EDGES (1 << 18)
+#define R2_DEEP_EDGES (1 << 19)
 #endif
 #ifndef R2_MOST_PEOPLE
 #define R2_MOST_PEOPLE 64
@@ -557,10 +557,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
    and back, along each edge twice.
 
    Two bounds keep large data as quick as small (what they cost: PAPER_NOTES). In a graph of more
-   than R2_DEEP_EDGES edges only every s-th user is among the nearest of `uknn` and takes part in
-   `deep`, s = edges / R2_DEEP_EDGES rounded up. What is summed over chains, and `shared`, `pred`
-   and `path`, comes from the users of i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept
-   times.
+   than R2_DEEP_EDGES edges only every s-th user takes part in `deep`, s = edges / R2_DEEP_EDGES
+   rounded up. What is summed over chains, and `shared`, `pred` and `path`, comes from the users of
+   i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept times.
    X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -2875,7 +2874,7 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
         return status;
     }
     index->stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
-    index->most_people = index->stride > 1 ? R2_MOST_PEOPLE : graph->n_users;
+    index->most_people = graph->n_edges > R2_DEEP_EDGES / 2 ? R2_MOST_PEOPLE : graph->n_users;
     r2__index_fade(index);
     r2__index_users(index);
     r2__index_items(index, data);
@@ -3435,8 +3434,8 @@ typedef struct r2__link_sum {
 typedef struct r2__user_view {
     r2__history h;         /* with all paths listed when s = 1                       */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
-    float *simrec;         /* (n_users) of every s-th user                           */
-    int32_t *n_paths;      /* (n_users) likewise                                     */
+    float *simrec;         /* (n_users)                                              */
+    int32_t *n_paths;      /* (n_users) items shared with u0                         */
     float *closest;        /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double closest_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
@@ -3450,17 +3449,24 @@ static float r2__fade10(const r2__history *h, int32_t place) {
     return h->index->half10[h->length - 1 - place];
 }
 
-/* How alike every s-th user is to u0. */
+/* How alike everybody is to u0: r2__simrec() of all, place by place instead of user by user, so
+   each sum has the same order. */
 static void r2__view_similarity(r2__user_view *view) {
     const r2__history *h = &view->h;
-    for (int32_t p = 0; p < h->length; ++p)
+    const r2_graph *g = h->index->graph;
+    for (int32_t p = 0; p < h->length; ++p) {
+        const uint32_t i0 = g->user_item[r2__history_edge(h, p)];
         view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
-    for (int64_t v = 0; v < h->index->graph->n_users; v += h->index->stride) {
-        int64_t n;
-        const r2__path *path = r2__paths_over(h, (uint32_t)v, &n);
-        view->simrec[v] = r2__simrec(h, (uint32_t)v, path, n);
-        view->n_paths[v] = (int32_t)n;
+        for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+            view->simrec[g->item_user[k]] += h->weight[p];
+            view->n_paths[g->item_user[k]]++;
+        }
     }
+    view->simrec[h->user] = 0.0f, view->n_paths[h->user] = 0;
+    if (h->hidden.left_out != R2__NO_USER)
+        view->simrec[h->hidden.left_out] = 0.0f, view->n_paths[h->hidden.left_out] = 0;
+    for (uint32_t v = 0; v < g->n_users; ++v)
+        view->simrec[v] /= sqrtf((float)r2_graph_user_degree(g, v) + 1.0f);
 }
 
 /* simidf(u1) from the paths over u1. */
@@ -3475,7 +3481,7 @@ static void r2__view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
     const float *sim = view->simrec;
-    for (int64_t v = 0; v < view->h.index->graph->n_users; v += view->h.index->stride) {
+    for (int64_t v = 0; v < view->h.index->graph->n_users; ++v) {
         int k = n;
         if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
         if (n < 50) ++n;
