@@ -316,7 +316,7 @@ TEST(runs) {
     const r2_run_config small = r2_run_config_default(), full = r2_run_config_full();
     const uint32_t nobody[] = {1u << 20}, item[] = {0};
     r2_run_config config = small;
-    r2_recommendation out[1];
+    r2_recommendation out[3];
     r2_evidence evidence;
     r2_examples examples;
     int64_t n;
@@ -331,6 +331,10 @@ TEST(runs) {
     REFUSED(r2_run_recommend(&ctx, &run, nobody[0], 1, out, &n), "1048576");
     REFUSED(r2_run_recommend(&ctx, &run, 0, -1, out, &n), "-1");
     REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run)); /* no step: nothing to do */
+    memset(run.model.param, 0, (size_t)run.model.n_params * sizeof(float));
+    REQUIRE_OK(&ctx, r2_run_recommend(&ctx, &run, 0, 3, out, &n)); /* all alike: by number */
+    CHECK(n == 3 && out[0].item < out[1].item && out[1].item < out[2].item);
+    r2_recommendations_free(&ctx, out, n);
     r2_run_free(&ctx, &run);
 }
 
