@@ -291,7 +291,7 @@ static double ref_share_of_users(const ref_world *r) {
     return n > 0.0 ? sharing / n : 0.0;
 }
 
-/* Whether a user is among the nearest and takes part in `deep`. */
+/* Whether a user takes part in `deep`. */
 static bool ref_walks(const ref_world *r, uint32_t v) {
     return ref_other(r, v) && (int64_t)v % r->w->index.stride == 0;
 }
@@ -301,9 +301,9 @@ static double ref_uknn(const ref_world *r) {
     double all = 0.0, have = 0.0;
     for (uint32_t v = 0; v < r->w->data.n_users; ++v) {
         int nearer = 0, near = 0;
-        if (!ref_walks(r, v)) continue;
+        if (!ref_other(r, v)) continue;
         for (uint32_t x = 0; x < r->w->data.n_users; ++x) {
-            if (!ref_walks(r, x)) continue;
+            if (!ref_other(r, x)) continue;
             nearer += r->simrec[x] > r->simrec[v];
             near += x != v && fabs(r->simrec[x] - r->simrec[v]) < 1e-6 * r->simrec[v];
         }
@@ -596,8 +596,7 @@ static void check_shapes(int64_t stride) {
 
 TEST(every_field_and_chain_against_a_second_implementation) { check_shapes(1); }
 
-/* What a graph of too many edges gets: `uknn` and `deep` of every s-th user, chains over some users of
-   an item. */
+/* What a graph of too many edges gets: `deep` of every s-th user, chains over some users of an item. */
 TEST(evidence_of_some_users_against_a_second_implementation) {
     check_shapes(0);
     check_shapes(2);
