@@ -121,7 +121,6 @@ TEST(every_slip_has_its_verdict) {
 
 /* A title can neither end its quotes nor begin a line. */
 TEST(a_tally_by_hand) {
-    r2_ctx ctx = r2_ctx_default();
     r2_text text = {NULL, 0, 0, false};
     r2_tally tally;
     memset(&tally, 0, sizeof tally);
