@@ -9537,7 +9537,6 @@ static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, si
                                    int64_t more) {
     void *elements;
     uint64_t n, bytes;
-    r2_status status;
     if (owner->failed) return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a list failed before");
     memcpy(&elements, list, sizeof elements);
     n = stbds_arrlenu(elements) + (uint64_t)more;
@@ -9545,7 +9544,7 @@ static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, si
     if (!r2_mul_u64(n, size, &bytes) || bytes > (uint64_t)PTRDIFF_MAX / 4)
         return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a list of %llu elements of %llu bytes",
                        (unsigned long long)n, (unsigned long long)size);
-    status = r2__stb_grow(ctx, owner, &elements, size, NULL, 0, (size_t)more);
+    r2_status status = r2__stb_grow(ctx, owner, &elements, size, NULL, 0, (size_t)more);
     if (status != R2_OK) elements = NULL;
     memcpy(list, &elements, sizeof elements);
     return status;
@@ -9558,15 +9557,12 @@ static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t si
                              size_t key_size, int64_t *at) {
     const size_t head = key_size ? key_size : sizeof(char *);
     void *entries;
-    size_t n_before;
-    bool fresh;
-    r2_status status;
     memcpy(&entries, map, sizeof entries);
     if (owner->failed) return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a table failed before");
-    fresh = !entries;
-    n_before = fresh ? 1 : stbds_header((char *)entries - size)->length;
+    bool fresh = !entries;
+    size_t n_before = fresh ? 1 : stbds_header((char *)entries - size)->length;
     while (fresh && __atomic_test_and_set(&r2__seed_lock, __ATOMIC_ACQUIRE)) continue;
-    status = r2__stb_grow(ctx, owner, &entries, size, key, key_size, 0);
+    r2_status status = r2__stb_grow(ctx, owner, &entries, size, key, key_size, 0);
     if (fresh) __atomic_clear(&r2__seed_lock, __ATOMIC_RELEASE);
     if (status != R2_OK) entries = NULL;
     memcpy(map, &entries, sizeof entries);
@@ -9711,10 +9707,9 @@ void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
 
 void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) {
     va_list args, again;
-    int len;
     va_start(args, format);
     va_copy(again, args);
-    len = vsnprintf(NULL, 0, format, args);
+    int len = vsnprintf(NULL, 0, format, args);
     va_end(args);
     if (len >= 0 && r2__text_reserve(ctx, text, (size_t)len)) {
         vsnprintf(text->data + text->len, (size_t)len + 1, format, again);
@@ -9911,11 +9906,10 @@ static const char *r2__json_fault(r2__slice text, bool whole) {
 /* One JSON value -> *root, which cJSON_Delete releases, also after a failure. R2_FORMAT says what
    was expected; the caller knows where. */
 static r2_status r2__json_parse(r2_ctx *ctx, r2__slice text, bool whole, cJSON **root) {
-    const char *fault;
     *root = NULL;
     if (text.len >= 3 && memcmp(text.at, "\xEF\xBB\xBF", 3) == 0)
         text = r2__slice_of(text.at + 3, text.len - 3);
-    fault = r2__json_fault(text, whole);
+    const char *fault = r2__json_fault(text, whole);
     if (fault) return r2_fail(ctx, R2_FORMAT, "expected %s", fault);
     *root = cJSON_ParseWithLength(text.at, text.len);
     return *root ? R2_OK : r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes",
@@ -9977,9 +9971,8 @@ static FILE *r2__file_open(r2_ctx *ctx, const char *path, const char *mode) {
 /* Standard input stays open. */
 static bool r2__file_close(r2_ctx *ctx, FILE *file, const char *path) {
     size_t none = 0;
-    bool may;
     if (file == stdin) return true;
-    may = r2__file_may(ctx, R2_FILE_CLOSE, path, &none);
+    bool may = r2__file_may(ctx, R2_FILE_CLOSE, path, &none);
     return (fclose(file) == 0 && may) || errno == EINTR; /* closed all the same: no second time */
 }
 
@@ -10005,9 +9998,8 @@ static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *
         size_t got;
         int error;
     } first = {0, 0};
-    r2_status status;
     if (r2__is_first(ctx)) first.error = r2__file_take(ctx, file, path, to, size, &first.got);
-    status = r2__team_tell(ctx, R2_OK, &first, sizeof first);
+    r2_status status = r2__team_tell(ctx, R2_OK, &first, sizeof first);
     *got = first.got;
     if (status == R2_OK && *got > 0) status = r2__team_tell(ctx, status, to, *got);
     errno = first.error;
@@ -10056,10 +10048,9 @@ static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
 static r2_status r2__open(r2_ctx *ctx, const char *path, FILE **file) {
     const bool reads = strcmp(path, "-") != 0 && r2__is_first(ctx);
     int error = 0;
-    r2_status status;
     *file = reads ? r2__file_open(ctx, path, "rb") : stdin;
     if (!*file) error = errno;
-    status = r2__team_tell(ctx, R2_OK, &error, sizeof error);
+    r2_status status = r2__team_tell(ctx, R2_OK, &error, sizeof error);
     if (status != R2_OK && reads && *file) r2__file_close(ctx, *file, path);
     if (status != R2_OK) return status;
     errno = error;
@@ -10378,22 +10369,20 @@ static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *e
 /* Moves the rest to the front and reads on. */
 static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
     size_t left = lines->end - lines->next, got;
-    r2_status status;
     memmove(lines->buffer, lines->buffer + lines->next, left);
     lines->next = 0;
     lines->end = left;
     if (left == lines->cap) {
-        char *larger;
         if (lines->cap >= R2__LINE_MAX)
             return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
                            lines->path, (long long)lines->number + 1, R2__LINE_MAX);
-        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
+        char *larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
         if (!larger) return ctx->status;
         lines->buffer = larger;
         lines->cap *= 2;
     }
-    status = r2__file_read(ctx, lines->file, lines->path, lines->buffer + lines->end,
-                           lines->cap - lines->end, &got);
+    r2_status status = r2__file_read(ctx, lines->file, lines->path, lines->buffer + lines->end,
+                                     lines->cap - lines->end, &got);
     lines->end += got;
     lines->eof = got == 0;
     lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
@@ -10706,9 +10695,8 @@ static r2_status r2__other_fields(r2_ctx *ctx, r2__table *table, r2__slice line,
 /* As r2__cut; every line must have as many fields as the first. A line with \" in it, which ends a
    field nowhere, is read with \" as a quote. */
 static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
-    int n;
     if (table->quoted && r2__table_room(ctx, table, line.len) != R2_OK) return ctx->status;
-    n = r2__cut(table, line);
+    int n = r2__cut(table, line);
     if (table->quoted && (n < 0 || (table->n_fields && n != table->n_fields))) {
         table->n_plain = 0;
         table->backslashes = true;
@@ -10784,13 +10772,12 @@ static bool r2__days(int year, int month, int day, int *days) {
 /* The zone at the end of a date, Z or UTC or +02:00, nothing for UTC -> *seconds east of it. */
 static bool r2__take_zone(r2__slice text, int *seconds) {
     int hours, minutes = 0;
-    bool west;
     *seconds = 0;
     text = r2__trim(text);
     if (!text.len || (text.len == 1 && *text.at == 'Z') ||
         (text.len == 3 && !memcmp(text.at, "UTC", 3)))
         return true;
-    west = *text.at == '-';
+    bool west = *text.at == '-';
     if (!r2__take_char(&text, "+-") || !r2__take_digits(&text, 2, 0, 15, &hours)) return false;
     r2__take_char(&text, ":");
     if (text.len && !r2__take_digits(&text, 2, 0, 59, &minutes)) return false;
@@ -11165,10 +11152,9 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
     r2__table *table = &source->table;
     int best[R2__WANTED] = {-1, -1, -1, -1};
     const bool items = source->names == r2__item_names;
-    bool named;
     for (int k = 0; k < table->n_fields; ++k)
         r2__source_column(source, wish, best, table->field[k], k);
-    named = best[0] >= 0 && (best[1] >= 0 || (items && (best[2] >= 0 || best[3] >= 0)));
+    bool named = best[0] >= 0 && (best[1] >= 0 || (items && (best[2] >= 0 || best[3] >= 0)));
     for (int w = 0; w < R2__WANTED; ++w) {
         int number = r2__wished_number(wish, w);
         if (number) source->column[w] = number <= table->n_fields ? number - 1 : -1;
@@ -11230,7 +11216,6 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
                                  const char *separator, const char *const wish[R2__WANTED]) {
     r2__table *table = &source->table;
     r2__slice line;
-    r2_status status;
     memset(source, 0, sizeof *source);
     source->names = names;
     source->prefer = prefer;
@@ -11241,7 +11226,7 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
     if (separator && (!separator[0] || strlen(separator) > 2))
         return r2_fail(ctx, R2_ARGUMENT, "separator: expected one or two bytes, found \"%s\"",
                        separator);
-    status = r2__lines_open(ctx, &table->lines, path);
+    r2_status status = r2__lines_open(ctx, &table->lines, path);
     if (status == R2_OK) status = r2__text_only(ctx, &table->lines);
     do {
         if (status == R2_OK) status = r2__lines_next(ctx, &table->lines, &line);
@@ -11401,18 +11386,16 @@ static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
    an allocation of its own would take 64 bytes. */
 static char *r2__loader_keep(r2_ctx *ctx, r2__loader *loader, r2__slice text) {
     const size_t piece = 1u << 16;
-    size_t bytes;
-    char *copy;
     r2__to_utf8(ctx, &loader->key, text);
     if (loader->key.failed) return NULL;
-    bytes = loader->key.len + 1;
+    size_t bytes = loader->key.len + 1;
     if (bytes > loader->pool_left) {
         size_t size = bytes > piece ? bytes : piece;
         loader->pool = (char *)r2_arena_alloc(ctx, &loader->data->text, size, 1);
         loader->pool_left = loader->pool ? size : 0;
         if (!loader->pool) return NULL;
     }
-    copy = (char *)memcpy(loader->pool, loader->key.data, bytes);
+    char *copy = (char *)memcpy(loader->pool, loader->key.data, bytes);
     loader->pool += bytes;
     loader->pool_left -= bytes;
     return copy;
@@ -11643,9 +11626,8 @@ static r2_status r2__split_genres(r2_ctx *ctx, r2__slice all, bool blanks, r2_te
     r2_text_clear(genres);
     r2_text_add(ctx, genres, "", 0);
     for (size_t begin = 0, end; begin < all.len; begin = end + 1) {
-        r2__slice one;
         for (end = begin; end < all.len && all.at[end] != separator;) ++end;
-        one = r2__trim(r2__slice_of(all.at + begin, end - begin));
+        r2__slice one = r2__trim(r2__slice_of(all.at + begin, end - begin));
         if (!one.len) continue;
         if (genres->len) r2_text_add(ctx, genres, "|", 1);
         r2_text_add(ctx, genres, one.at, one.len);
@@ -11758,9 +11740,8 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
 /* Only a directory has a file "." in it. */
 static bool r2__is_directory(r2_ctx *ctx, const char *path) {
     r2_text inside = {NULL, 0, 0, false};
-    bool is;
     r2_text_addf(ctx, &inside, "%s/.", path);
-    is = !inside.failed && r2__file_exists(ctx, inside.data);
+    bool is = !inside.failed && r2__file_exists(ctx, inside.data);
     r2_text_free(ctx, &inside);
     return is;
 }
@@ -11971,7 +11952,6 @@ static void r2__keep_swap(r2_data *data, r2__keep *keep) {
 
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     r2__keep keep;
-    r2_status status;
     memset(&keep, 0, sizeof keep);
     keep.row = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_ratings, 1);
     keep.users = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users, sizeof *keep.users);
@@ -11994,7 +11974,8 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
             keep.items[data->item[k]]++;
         }
     r2__keep_core(data, &keep, filter);
-    status = r2__keep_ids(ctx, &keep, &keep.user_key, data->user_key, keep.users, data->n_users);
+    r2_status status = r2__keep_ids(ctx, &keep, &keep.user_key, data->user_key, keep.users,
+                                    data->n_users);
     if (status == R2_OK)
         status = r2__keep_ids(ctx, &keep, &keep.item_key, data->item_key, keep.items,
                               data->n_items);
@@ -12193,14 +12174,13 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
     r2__source source;
     r2_text key = {NULL, 0, 0, false};
     bool more = true;
-    r2_status status;
     if (format) {
         wish[0] = format->user;
         wish[1] = format->item;
         if (format->not_rated) wish[2] = format->rating;
     }
-    status = r2__source_open(ctx, &source, path, r2__rating_names, NULL,
-                             format ? format->separator : NULL, wish);
+    r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, NULL,
+                                       format ? format->separator : NULL, wish);
     source.not_rated = format ? format->not_rated : NULL;
     while (status == R2_OK && more) {
         int64_t user, item, row;
@@ -12340,13 +12320,12 @@ static r2_status r2__case_line(r2_ctx *ctx, r2__case_file *file, r2__slice line)
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path) {
     r2__case_file file;
     r2__slice line = {"", 0};
-    r2_status status;
     memset(c, 0, sizeof *c);
     memset(&file, 0, sizeof file);
     file.data = data;
     file.used_in = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *file.used_in);
     if (!file.used_in) return ctx->status;
-    status = r2__lines_open(ctx, &file.table.lines, path);
+    r2_status status = r2__lines_open(ctx, &file.table.lines, path);
     while (status == R2_OK && line.at) {
         status = r2__lines_next(ctx, &file.table.lines, &line);
         if (status == R2_OK && line.at) status = r2__table_room(ctx, &file.table, line.len);
@@ -12484,9 +12463,8 @@ R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
 /* The first `n` floats (all lanes if n is larger); the other lanes are `rest`. A memcpy of unknown
    length costs more than ten whole vectors: masks are used where they exist. */
 R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
-    r2__vec v;
     if (n >= R2__LANES) return r2__load(p);
-    v = r2__all(rest);
+    r2__vec v = r2__all(rest);
 #if defined(R2__FIRST)
     v = (r2__vec)_mm512_mask_loadu_ps((__m512)v, R2__FIRST(n), p);
 #else
@@ -12978,12 +12956,11 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
 
 static float r2__rmsnorm_row(float *y, const float *x, const float *gain, int64_t C, float eps) {
     r2__vec squares = r2__zero(), scale;
-    float rstd;
     for (int64_t c = 0; c < C; c += R2__LANES) {
         r2__vec v = r2__load_n(x + c, C - c, 0.0f);
         squares = R2__FMA(v, v, squares);
     }
-    rstd = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
+    float rstd = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
     scale = r2__all(rstd);
     for (int64_t c = 0; c < C; c += R2__LANES)
         r2__store_n(y + c,
@@ -13155,16 +13132,15 @@ static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, i
 static float r2__softmax(float *s, int64_t keys, float scale) {
     const float lowest = -FLT_MAX;
     r2__vec top = r2__all(lowest), sum = r2__zero();
-    float shift, total;
     for (int64_t j = 0; j < keys; j += R2__LANES)
         top = R2__MAX(top, r2__load_n(s + j, keys - j, lowest));
-    shift = r2__largest(top);
+    float shift = r2__largest(top);
     for (int64_t j = 0; j < keys; j += R2__LANES) {
         r2__vec e = r2__exp_below((r2__load_n(s + j, keys - j, lowest) - shift) * scale);
         r2__store_n(s + j, e, keys - j);
         sum = sum + e; /* the lanes beyond `keys` hold 1e-38 at most */
     }
-    total = r2__sum(sum);
+    float total = r2__sum(sum);
     for (int64_t j = 0; j < keys; j += R2__LANES)
         r2__store_n(s + j, r2__load_n(s + j, keys - j, 0.0f) / total, keys - j);
     return shift * scale + logf(total);
@@ -13427,10 +13403,9 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
 
 static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
     r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
-    float shift, total;
     for (int64_t v = 0; v < V; v += R2__LANES)
         top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
-    shift = r2__largest(top);
+    float shift = r2__largest(top);
     for (int64_t v = 0; v < V; v += R2__LANES) {
         /* exp(-200) adds nothing: the lanes beyond V do no harm */
         r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift;
@@ -13438,7 +13413,7 @@ static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
         sum = sum + e;
         if (entropy) weighted = R2__FMA(e, z, weighted);
     }
-    total = r2__sum(sum);
+    float total = r2__sum(sum);
     if (entropy) *entropy = logf(total) - r2__sum(weighted) / total;
     return shift + logf(total);
 }
@@ -14481,7 +14456,6 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
     bool metadata = false;
     *n = 0;
     for (const cJSON *item = root->child; item; item = item->next) {
-        const char *wrong;
         if (r2__is_metadata(item)) {
             bool strings = cJSON_IsObject(item) && !metadata;
             for (const cJSON *m = item->child; m && strings; m = m->next)
@@ -14494,7 +14468,7 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
             metadata = true;
             continue;
         }
-        wrong = r2__read_entry(item, &t[*n]);
+        const char *wrong = r2__read_entry(item, &t[*n]);
         if (wrong) return r2_fail(ctx, R2_FORMAT, "%s: %s %s", path, item->string, wrong);
         ++*n;
     }
@@ -14546,11 +14520,10 @@ static bool r2__says_nothing(const r2__stored *t) {
 /* Finds a wanted tensor and checks its type, its shape and its numbers. */
 static r2_status r2__check_tensor(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *want) {
     r2__stored *found = r2__find_stored(file, want->name);
-    bool fits;
     if (!found) return r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", file->path, want->name);
     found->want = want;
-    fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
-           (found->rank == 1 || found->shape[0] == want->rows);
+    bool fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
+                (found->rank == 1 || found->shape[0] == want->rows);
     if (!fits || !r2__is_one_of(found->dtype, "F32 F16 BF16"))
         return r2_fail(ctx, R2_FORMAT,
                        "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
@@ -14607,7 +14580,6 @@ static r2_status r2__read_header(r2_ctx *ctx, FILE *in, r2__tensor_file *file) {
 /* Reads and checks a file from the front: what its first bytes rule out is not read on. */
 static r2_status r2__read_tensors(r2_ctx *ctx, FILE *in, r2__tensor_file *file) {
     uint64_t bytes = 0;
-    size_t end;
     r2_status status = r2__read_header(ctx, in, file);
     if (status != R2_OK) return status;
     file->t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(file->root),
@@ -14616,7 +14588,7 @@ static r2_status r2__read_tensors(r2_ctx *ctx, FILE *in, r2__tensor_file *file) 
     status = r2__read_entries(ctx, file->path, file->root, file->t, &file->n);
     if (status == R2_OK) status = r2__check_stored(ctx, file->path, file->t, file->n, &bytes);
     if (status != R2_OK) return status;
-    end = bytes < SIZE_MAX - file->data ? file->data + (size_t)bytes : SIZE_MAX - 1;
+    size_t end = bytes < SIZE_MAX - file->data ? file->data + (size_t)bytes : SIZE_MAX - 1;
     status = r2__read_up_to(ctx, in, file->path, end + 1, &file->text);
     if (status == R2_OK && file->text.len != end)
         return r2_fail(ctx, R2_FORMAT, "%s: expected %llu bytes of tensors, found %s", file->path,
@@ -14651,10 +14623,9 @@ static r2_status r2__load_tensors(r2_ctx *ctx, r2_model *model, bool adapters, c
     r2__tensor_file file;
     int64_t n = 0;
     r2_status status = r2__check_own_weights(ctx, model, path);
-    r2__named *list;
     if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
     if (status != R2_OK) return status;
-    list = r2__list(ctx, model, adapters, &n);
+    r2__named *list = r2__list(ctx, model, adapters, &n);
     status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
     r2_release(ctx, list);
     r2__tensor_close(ctx, &file);
@@ -14866,12 +14837,11 @@ static r2_status r2__shard_bytes(r2_ctx *ctx, const char *directory, const r2__s
     for (size_t i = 0; i < n; ++i) {
         char path[R2__PATH];
         FILE *file;
-        long size;
         if (i && r2__by_file(&entry[i - 1], &entry[i]) == 0) continue;
         if (r2__join_path(ctx, path, directory, entry[i].file) != R2_OK ||
             r2__open(ctx, path, &file) != R2_OK)
             return ctx->status;
-        size = r2__is_first(ctx) && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+        long size = r2__is_first(ctx) && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
         if (r2__team_tell(ctx, R2_OK, &size, sizeof size) != R2_OK) return ctx->status;
         *sum += size < 0 ? UINT64_MAX >> 20 : (uint64_t)size;
         r2__file_close(ctx, file, path);
@@ -14998,10 +14968,9 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
                             bool with_grad) {
     r2_model_config config;
     char path[R2__PATH];
-    r2_status status;
     int tied = -1;
     memset(model, 0, sizeof *model);
-    status = r2__join_path(ctx, path, directory, "model.safetensors");
+    r2_status status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config, &tied);
     if (status != R2_OK) return status;
     if (r2__file_exists(ctx, path))
@@ -15201,14 +15170,12 @@ static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *c
 
 r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
     r2_codebook loaded = *codebook;
-    const cJSON *field;
     cJSON *json;
-    bool good;
     int f = 0;
     r2_status status = r2__json_read(ctx, path, &json);
     if (status != R2_OK) return status;
-    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
-    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
+    const cJSON *field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
+    bool good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
     field = cJSON_GetObjectItemCaseSensitive(json, "fields");
     field = field ? field->child : NULL;
     for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
@@ -15255,7 +15222,6 @@ static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
     const double began = r2_seconds();
     r2__slice piece[6];
     r2__state_head head;
-    r2_status status;
     if (t->reports.failed) return R2_NO_MEMORY;
     memset(&head, 0, sizeof head);
     memcpy(head.magic, "r2state1", sizeof head.magic);
@@ -15270,7 +15236,7 @@ static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
     head.lowest = t->lowest;
     piece[0].at = (const char *)&head;
     piece[0].len = sizeof head;
-    status = r2__write_pieces(ctx, t->path, piece, 6);
+    r2_status status = r2__write_pieces(ctx, t->path, piece, 6);
     t->saved = r2_seconds();
     t->cost = t->saved - began;
     return status;
@@ -15307,13 +15273,12 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
                                    uint64_t fingerprint) {
     const float *param = r2__trained_params(t->model);
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
     t->path = path;
     t->every = every;
     t->saved = r2_seconds();
     t->fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
     if (!r2__file_exists(ctx, path)) return R2_OK;
-    status = r2_read_file(ctx, path, &text);
+    r2_status status = r2_read_file(ctx, path, &text);
     if (status == R2_OK && !r2__training_take(ctx, t, &text))
         status = r2_fail(ctx, R2_FORMAT,
                          "%s: not the state of this training: it began with other data, settings "
@@ -15479,7 +15444,6 @@ enum {
 /* Adds the full canonical decomposition of a code point. Its second part never decomposes. */
 static void r2__nfc_decompose(r2_ctx *ctx, const struct r2__nfc *nfc, uint32_t cp, r2_tokens *out) {
     r2__nfc_pair key = {cp, 0, 0};
-    const r2__nfc_pair *pair;
     if (cp - R2__HANGUL < R2__HANGUL_N) {
         uint32_t s = cp - R2__HANGUL, t = s % R2__HANGUL_NT;
         r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_L + s / (R2__HANGUL_NV * R2__HANGUL_NT)));
@@ -15487,8 +15451,8 @@ static void r2__nfc_decompose(r2_ctx *ctx, const struct r2__nfc *nfc, uint32_t c
         if (t) r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_T + t));
         return;
     }
-    pair = (const r2__nfc_pair *)bsearch(&key, nfc->decompose, (size_t)nfc->n_decompose, sizeof key,
-                                         r2__nfc_by_whole);
+    const r2__nfc_pair *pair = (const r2__nfc_pair *)bsearch(
+        &key, nfc->decompose, (size_t)nfc->n_decompose, sizeof key, r2__nfc_by_whole);
     if (pair) r2__nfc_decompose(ctx, nfc, pair->first, out);
     else r2_tokens_add(ctx, out, (int32_t)cp);
     if (pair && pair->second) r2_tokens_add(ctx, out, (int32_t)pair->second);
@@ -15497,15 +15461,14 @@ static void r2__nfc_decompose(r2_ctx *ctx, const struct r2__nfc *nfc, uint32_t c
 /* The code point that a pair composes to, or 0. */
 static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint32_t second) {
     r2__nfc_pair key = {0, first, second};
-    const r2__nfc_pair *pair;
     if (first - R2__HANGUL_L < R2__HANGUL_NL && second - R2__HANGUL_V < R2__HANGUL_NV)
         return R2__HANGUL +
                ((first - R2__HANGUL_L) * R2__HANGUL_NV + second - R2__HANGUL_V) * R2__HANGUL_NT;
     if (first - R2__HANGUL < R2__HANGUL_N && (first - R2__HANGUL) % R2__HANGUL_NT == 0 &&
         second - R2__HANGUL_T - 1 < R2__HANGUL_NT - 1)
         return first + second - R2__HANGUL_T;
-    pair = (const r2__nfc_pair *)bsearch(&key, nfc->compose, (size_t)nfc->n_compose, sizeof key,
-                                         r2__nfc_by_parts);
+    const r2__nfc_pair *pair = (const r2__nfc_pair *)bsearch(
+        &key, nfc->compose, (size_t)nfc->n_compose, sizeof key, r2__nfc_by_parts);
     return pair ? pair->whole : 0;
 }
 
@@ -15685,13 +15648,12 @@ static void r2__bytes_to_letters(r2_ctx *ctx, const char *bytes, size_t len, r2_
 static bool r2__letters_to_bytes(r2_ctx *ctx, const char *text, size_t len, r2_text *out) {
     uint32_t cp;
     for (size_t at = 0; at < len;) {
-        char byte;
         at += r2__utf8(text, at, len, &cp);
         if (cp > 323) return false;
-        byte = (char)(unsigned char)(cp == 323   ? 173
-                                     : cp >= 289 ? cp - 289 + 127
-                                     : cp >= 256 ? cp - 256
-                                                 : cp);
+        char byte = (char)(unsigned char)(cp == 323   ? 173
+                                          : cp >= 289 ? cp - 289 + 127
+                                          : cp >= 256 ? cp - 256
+                                                      : cp);
         if (r2__byte_letter((unsigned char)byte) != cp) return false;
         r2_text_add(ctx, out, &byte, 1);
     }
@@ -15934,12 +15896,11 @@ static r2_status r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
    left behind; their ranks no longer fit. */
 static r2_status r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
-    r2_status status;
     m->piece[p->next].rank = -1;
     p->id = bpe->merge[3 * (int64_t)p->rank + 2];
     p->next = m->piece[p->next].next;
     if (p->next >= 0) m->piece[p->next].prev = i;
-    status = r2__merge_offer(ctx, bpe, m, i);
+    r2_status status = r2__merge_offer(ctx, bpe, m, i);
     return status != R2_OK || p->prev < 0 ? status : r2__merge_offer(ctx, bpe, m, p->prev);
 }
 
@@ -15947,9 +15908,8 @@ static r2_status r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, i
 static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, const char *text,
                                  size_t len, r2_tokens *out) {
     int32_t n = (int32_t)len;
-    r2_status status;
     if (len > INT32_MAX - 1) return r2_fail(ctx, R2_ARGUMENT, "a piece of text is too long");
-    status = r2__array_reserve(ctx, &m->owner, &m->piece, sizeof *m->piece, n);
+    r2_status status = r2__array_reserve(ctx, &m->owner, &m->piece, sizeof *m->piece, n);
     if (status != R2_OK) return status;
     for (int32_t i = 0; i < n; ++i) {
         m->piece[i].id = bpe->byte_token[(unsigned char)text[i]];
@@ -16020,9 +15980,9 @@ static r2_status r2__bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, i
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out) {
     r2__merger m;
-    r2_status status;
     memset(&m, 0, sizeof m);
-    status = r2__bpe_encode(ctx, bpe, &m, added ? 0 : 1, r2__slice_of(text, len), added, out);
+    r2_status status = r2__bpe_encode(ctx, bpe, &m, added ? 0 : 1, r2__slice_of(text, len), added,
+                                      out);
     r2__array_free(ctx, &m.owner, &m.piece);
     r2__array_free(ctx, &m.heap.owner, &m.heap.item);
     return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
@@ -16093,12 +16053,11 @@ static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *syste
     const r2_message message[2] = {{"system", system}, {"user", user}};
     const int32_t skip = *system ? 0 : 1;
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
     if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
         return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
     r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
-    status = text.failed ? R2_NO_MEMORY
-                         : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    r2_status status = text.failed ? R2_NO_MEMORY
+                                   : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
     r2_text_free(ctx, &text);
     return status;
 }
@@ -16348,7 +16307,6 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
     r2__bpe_parts parts;
     r2__trainer t;
     int32_t byte_token[256];
-    r2_status status;
     memset(bpe, 0, sizeof *bpe);
     if (config->n_control < 0 || config->n_tokens < 256 + config->n_control)
         return r2_fail(ctx, R2_ARGUMENT, "tokenizer: %d ids do not hold 256 bytes and %d controls",
@@ -16356,7 +16314,7 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
     if (r2__bpe_begin(ctx, bpe, config->rule, config->nfc) != R2_OK) return ctx->status;
     memset(&parts, 0, sizeof parts);
     memset(&t, 0, sizeof t);
-    status = r2__train_bytes(ctx, &parts, byte_token);
+    r2_status status = r2__train_bytes(ctx, &parts, byte_token);
     if (status == R2_OK && config->nfc) {
         status = r2__nfc_text(ctx, bpe->normal, text, len, &normal);
         text = normal.data;
@@ -17352,9 +17310,8 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
         return status;
     }
     for (int k = 0; k < R2__RECORD_KEYS; ++k) {
-        const char *text;
         if (!r2__record_is_text(k)) continue;
-        text = *(const char *const *)r2__record_at(record, k);
+        const char *text = *(const char *const *)r2__record_at(record, k);
         text = r2__arena_string(ctx, &records->text, text);
         if (!text) return ctx->status;
         memcpy((char *)&copy + r2__record_keys[k].at, &text, sizeof text);
@@ -17475,7 +17432,6 @@ static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *
 static r2_status r2__teach_one(r2_ctx *ctx, r2_task *task, const r2_teacher *teacher,
                                r2_prompt *prompt, r2_text *output, r2_records *records) {
     int32_t answer = task->evidence->answer;
-    r2_check check;
     r2_status status = r2_prompt_build(ctx, task->config, task->evidence, prompt);
     if (status != R2_OK) return status;
     if (!teacher->write) return r2__teach_record(ctx, task, "", "", -1, records);
@@ -17486,7 +17442,7 @@ static r2_status r2__teach_one(r2_ctx *ctx, r2_task *task, const r2_teacher *tea
     if (status != R2_OK) return status; /* a callback need not have recorded it */
     if (output->failed) return ctx->status;
     task->answer = answer;
-    check = r2_check_output(task, output->data);
+    r2_check check = r2_check_output(task, output->data);
     if (teacher->tally) r2_tally_add(teacher->tally, check.verdict, answer);
     if (check.verdict != R2_TRACE_OK) return R2_OK;
     return r2__teach_record(ctx, task, teacher->name, output->data, check.answer, records);
@@ -17711,9 +17667,8 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
     const char *name = r2_field_name((r2_field)change->field);
     size_t len = strlen(name);
     char word[40];
-    int32_t id;
     r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
-    id = r2_vocab_find(vocab, word);
+    int32_t id = r2_vocab_find(vocab, word);
     for (int64_t k = 0; k < n; ++k) {
         const char *old = vocab->word[prompt[k]];
         if (strncmp(old, name, len) == 0 && old[len] == ':') prompt[k] = id;
