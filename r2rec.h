@@ -9679,6 +9679,15 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena) {
 
 /* ---- text ---- */
 
+static r2__slice r2__slice_of(const char *at, size_t len) {
+    r2__slice slice;
+    slice.at = at;
+    slice.len = len;
+    return slice;
+}
+
+static r2__slice r2__slice_text(const char *text) { return r2__slice_of(text, strlen(text)); }
+
 static bool r2__text_reserve(r2_ctx *ctx, r2_text *text, size_t more) {
     size_t need = text->len + more + 1, cap = text->cap ? text->cap : 64;
     char *data;
@@ -9703,6 +9712,10 @@ void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
     if (len) memcpy(text->data + text->len, bytes, len);
     text->len += len;
     text->data[text->len] = '\0';
+}
+
+static void r2__add(r2_ctx *ctx, r2_text *text, r2__slice bytes) {
+    r2_text_add(ctx, text, bytes.at, bytes.len);
 }
 
 void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) {
@@ -9762,28 +9775,21 @@ static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
 
 /* Adds `bytes` as a JSON string with as few escapes as possible. Bytes that are not UTF-8 become
    U+FFFD, since JSON cannot hold them. */
-static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
+static void r2__text_json(r2_ctx *ctx, r2_text *text, r2__slice bytes) {
     uint32_t cp;
     r2_text_add(ctx, text, "\"", 1);
-    for (size_t at = 0, n; at < len; at += n) {
-        n = r2__utf8(bytes, at, len, &cp);
+    for (size_t at = 0, n; at < bytes.len; at += n) {
+        n = r2__utf8(bytes.at, at, bytes.len, &cp);
         if (cp == '"' || cp == '\\') r2_text_addf(ctx, text, "\\%c", (int)cp);
         else if (cp == '\n') r2_text_add(ctx, text, "\\n", 2);
         else if (cp < 0x20) r2_text_addf(ctx, text, "\\u%04x", (unsigned)cp);
-        else if (cp < R2__BAD_BYTE) r2_text_add(ctx, text, bytes + at, n);
+        else if (cp < R2__BAD_BYTE) r2_text_add(ctx, text, bytes.at + at, n);
         else r2_text_add(ctx, text, "\xEF\xBF\xBD", 3);
     }
     r2_text_add(ctx, text, "\"", 1);
 }
 
 /* ---- slices, and JSON ---- */
-
-static r2__slice r2__slice_of(const char *at, size_t len) {
-    r2__slice slice;
-    slice.at = at;
-    slice.len = len;
-    return slice;
-}
 
 /* Takes the first character off a slice if it is one of `any`. */
 static bool r2__take_char(r2__slice *text, const char *any) {
@@ -9926,14 +9932,18 @@ static bool r2__is_one_of(const char *word, const char *list) {
     return false;
 }
 
+static cJSON *r2__json_get(const cJSON *object, const char *key) {
+    return cJSON_GetObjectItemCaseSensitive(object, key);
+}
+
 /* Has `object` the text `value` at `key`? */
 static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
-    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    const char *found = cJSON_GetStringValue(r2__json_get(object, key));
     return found && strcmp(found, value) == 0;
 }
 
 static bool r2__json_true(const cJSON *object, const char *key) {
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
+    return cJSON_IsTrue(r2__json_get(object, key)) != 0;
 }
 
 #define R2__WHOLE (((int64_t)1 << 53) - 1) /* up to here no two integers are one double */
@@ -10268,7 +10278,7 @@ static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *cons
     if (status == R2_OK && !r2__file_exists(ctx, path)) return R2_OK;
     if (status == R2_OK) status = r2__json_read(ctx, path, &json);
     for (int k = 0; k < n && status == R2_OK; ++k) {
-        const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
+        const cJSON *digest = r2__json_get(json, name[k]);
         if (cJSON_IsString(digest))
             status = r2__settle_file(ctx, directory, name[k], digest->valuestring);
         else status = r2_fail(ctx, R2_FORMAT, "%s: expected the digest of %s", path, name[k]);
@@ -10414,7 +10424,7 @@ static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) 
     }
     if (line->len && line->at[line->len - 1] == '\r') line->len--;
     if (lines->has_nul && memchr(line->at, '\0', line->len))
-        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
+        return r2__bad_line(ctx, lines, "text", r2__slice_text("a NUL byte"));
     return R2_OK;
 }
 
@@ -10957,7 +10967,7 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
                 r2_text_addf(ctx, text, "%s%s", text->len ? "|" : "", part->valuestring);
     } else if (id || source->names == r2__rating_names) {
         return r2__bad_line(ctx, &source->table.lines, "text or a number",
-                            r2__slice_of(source->key[w], strlen(source->key[w])));
+                            r2__slice_text(source->key[w]));
     }
     source->field[w] = r2__slice_of(text->data, text->len);
     return text->failed ? ctx->status : R2_OK;
@@ -11434,7 +11444,7 @@ static bool r2__source_not_rated(const r2__source *source) {
     double number, rating;
     if (!mark || source->column[2] < 0) return false;
     if (r2__same_key(mark, r2__trim(source->field[2]))) return true;
-    return r2__number(r2__slice_of(mark, strlen(mark)), &number) &&
+    return r2__number(r2__slice_text(mark), &number) &&
            r2__source_number(source, 2, &rating) && rating == number;
 }
 
@@ -11582,7 +11592,7 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
 static int16_t r2__title_year(const char *title) {
     int year = 0, found;
     for (const char *open = strchr(title, '('); open; open = strchr(open + 1, '(')) {
-        r2__slice rest = r2__slice_of(open + 1, strlen(open + 1));
+        r2__slice rest = r2__slice_text(open + 1);
         if (r2__take_digits(&rest, 4, 0, 9999, &found) && r2__take_char(&rest, ")-\xE2 ,"))
             year = found;
     }
@@ -11691,7 +11701,7 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
         loader->data->has_time |= source.column[3] >= 0;
         if (source.json || !source.pending)
             r2__plain_name(loader->item_name, sizeof loader->item_name,
-                           r2__slice_of(source.key[1], strlen(source.key[1])));
+                           r2__slice_text(source.key[1]));
         if (!source.json && !source.pending) status = r2__loader_unused(ctx, loader, &source);
         source.not_rated = format->not_rated;
         if (source.not_rated && source.column[2] < 0)
@@ -11807,7 +11817,7 @@ static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *pa
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
         loader->data->items_error = r2__loader_keep(
-            ctx, loader, r2__slice_of(ctx->message, strlen(ctx->message)));
+            ctx, loader, r2__slice_text(ctx->message));
         status = loader->data->items_error ? R2_OK : ctx->status;
     }
     r2_text_free(ctx, &ratings);
@@ -14671,7 +14681,7 @@ static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *dir
 
 /* The value of `key`; NULL when it is absent or null. */
 static const cJSON *r2__setting(const cJSON *object, const char *key) {
-    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, key);
+    const cJSON *found = r2__json_get(object, key);
     return cJSON_IsNull(found) ? NULL : found;
 }
 
@@ -15152,12 +15162,11 @@ static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double h
 static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
     int32_t n = codebook->n_bucket[field];
     float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
-    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
+    const cJSON *name = r2__json_get(json, "name");
     if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
-                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
-                          R2_MAX_WEIGHT, weight))
+        !r2__json_numbers(r2__json_get(json, "edges"), n > 2 ? n - 2 : 0, -(double)FLT_MAX,
+                          (double)FLT_MAX, edge + 1) ||
+        !r2__json_numbers(r2__json_get(json, "weights"), n, -R2_MAX_WEIGHT, R2_MAX_WEIGHT, weight))
         return false;
     for (int32_t b = 2; b < n - 1; ++b)
         if (!(edge[b] > edge[b - 1])) return false;
@@ -15174,9 +15183,9 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
     int f = 0;
     r2_status status = r2__json_read(ctx, path, &json);
     if (status != R2_OK) return status;
-    const cJSON *field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
+    const cJSON *field = r2__json_get(json, "n_chains");
     bool good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
-    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
+    field = r2__json_get(json, "fields");
     field = field ? field->child : NULL;
     for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
         good = r2__codebook_field(field, (r2_field)f, &loaded);
@@ -15364,30 +15373,37 @@ static uint8_t *r2__unicode_classes(r2_ctx *ctx, r2_arena *memory) {
     return classes;
 }
 
-/* Canonical decompositions, compositions and combining classes. */
-typedef struct r2__nfc_pair {
-    uint32_t whole, first, second; /* second 0: a decomposition into one code point */
-} r2__nfc_pair;
+static uint64_t r2__pair_key(int32_t left, int32_t right) {
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
 
+/* A code point and the pair that it decomposes into, or the other way round. The second of a pair
+   is 0 where there is one part alone. */
+typedef struct r2__nfc_entry {
+    uint64_t key, value;
+} r2__nfc_entry;
+
+/* Canonical decompositions, compositions and combining classes. */
 struct r2__nfc {
-    r2__nfc_pair *decompose; /* (n_decompose) ascending whole         */
-    r2__nfc_pair *compose;   /* (n_compose) ascending (first, second) */
+    r2__nfc_entry *decompose, *compose; /* (n_decompose), (n_compose) by ascending key */
     int32_t n_decompose, n_compose;
-    uint8_t *combining; /* (R2__COMBINED) combining class        */
+    uint8_t *combining; /* (R2__COMBINED) combining class */
 };
 
 #define R2__COMBINED  0x1F000u /* every combining class above is 0 */
 #define R2__NFC_PAIRS 4096     /* at most; the tables hold about 2100 */
 
-static int r2__nfc_by_whole(const void *a, const void *b) {
-    uint32_t x = ((const r2__nfc_pair *)a)->whole, y = ((const r2__nfc_pair *)b)->whole;
+static int r2__nfc_by_key(const void *a, const void *b) {
+    uint64_t x = ((const r2__nfc_entry *)a)->key, y = ((const r2__nfc_entry *)b)->key;
     return (x > y) - (x < y);
 }
 
-static int r2__nfc_by_parts(const void *a, const void *b) {
-    const r2__nfc_pair *x = (const r2__nfc_pair *)a, *y = (const r2__nfc_pair *)b;
-    if (x->first != y->first) return x->first < y->first ? -1 : 1;
-    return (x->second > y->second) - (x->second < y->second);
+/* The value of a key, or 0. */
+static uint64_t r2__nfc_find(const r2__nfc_entry *table, int32_t n, uint64_t key) {
+    const r2__nfc_entry wanted = {key, 0};
+    const r2__nfc_entry *found = (const r2__nfc_entry *)bsearch(&wanted, table, (size_t)n,
+                                                                sizeof wanted, r2__nfc_by_key);
+    return found ? found->value : 0;
 }
 
 /* The next number of a row of differences: 0, -1, 1, -2, ... to `last`. */
@@ -15397,30 +15413,34 @@ static uint32_t r2__unicode_beside(r2__unicode_reader *in, uint32_t last) {
     return last + (n & 1 ? ~(n >> 1) : n >> 1);
 }
 
-static int32_t r2__nfc_read(r2__unicode_set set, r2__nfc_pair *out, int32_t n) {
+/* Adds the decompositions of a table to out (n), or the compositions; returns the new n. */
+static int32_t r2__nfc_read(r2__unicode_set set, bool compose, r2__nfc_entry *out, int32_t n) {
     r2__unicode_reader in = {r2__unicode_table(set), NULL};
-    r2__nfc_pair pair = {0, 0, 0};
-    for (uint32_t step; n < R2__NFC_PAIRS && r2__unicode_next(&in, &step); out[n++] = pair) {
-        pair.whole += step >> 1;
-        pair.first = r2__unicode_beside(&in, pair.first);
-        if (step & 1) pair.second = r2__unicode_beside(&in, pair.second);
+    uint32_t whole = 0, first = 0, second = 0;
+    for (uint32_t step; n < R2__NFC_PAIRS && r2__unicode_next(&in, &step); ++n) {
+        whole += step >> 1;
+        first = r2__unicode_beside(&in, first);
+        if (step & 1) second = r2__unicode_beside(&in, second);
+        const uint64_t pair = r2__pair_key((int32_t)first, (int32_t)(step & 1 ? second : 0));
+        out[n].key = compose ? pair : whole;
+        out[n].value = compose ? whole : pair;
     }
     return n;
 }
 
 static struct r2__nfc *r2__nfc_make(r2_ctx *ctx, r2_arena *memory) {
     struct r2__nfc *nfc = (struct r2__nfc *)r2_arena_alloc(ctx, memory, 1, sizeof *nfc);
-    uint64_t size = sizeof(r2__nfc_pair);
+    uint64_t size = sizeof(r2__nfc_entry);
     if (!nfc) return NULL;
-    nfc->compose = (r2__nfc_pair *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
-    nfc->decompose = (r2__nfc_pair *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
+    nfc->compose = (r2__nfc_entry *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
+    nfc->decompose = (r2__nfc_entry *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
     nfc->combining = (uint8_t *)r2_arena_alloc(ctx, memory, R2__COMBINED, 1);
     if (!nfc->compose || !nfc->decompose || !nfc->combining) return NULL;
-    nfc->n_compose = r2__nfc_read(R2__COMPOSING, nfc->compose, 0);
-    nfc->n_decompose = r2__nfc_read(R2__COMPOSING, nfc->decompose, 0);
-    nfc->n_decompose = r2__nfc_read(R2__DECOMPOSING, nfc->decompose, nfc->n_decompose);
-    qsort(nfc->compose, (size_t)nfc->n_compose, (size_t)size, r2__nfc_by_parts);
-    qsort(nfc->decompose, (size_t)nfc->n_decompose, (size_t)size, r2__nfc_by_whole);
+    nfc->n_compose = r2__nfc_read(R2__COMPOSING, true, nfc->compose, 0);
+    nfc->n_decompose = r2__nfc_read(R2__COMPOSING, false, nfc->decompose, 0);
+    nfc->n_decompose = r2__nfc_read(R2__DECOMPOSING, false, nfc->decompose, nfc->n_decompose);
+    qsort(nfc->compose, (size_t)nfc->n_compose, (size_t)size, r2__nfc_by_key);
+    qsort(nfc->decompose, (size_t)nfc->n_decompose, (size_t)size, r2__nfc_by_key);
     r2__unicode_fill(R2__COMBINING, 0, nfc->combining, R2__COMBINED);
     return nfc;
 }
@@ -15443,7 +15463,6 @@ enum {
 
 /* Adds the full canonical decomposition of a code point. Its second part never decomposes. */
 static void r2__nfc_decompose(r2_ctx *ctx, const struct r2__nfc *nfc, uint32_t cp, r2_tokens *out) {
-    r2__nfc_pair key = {cp, 0, 0};
     if (cp - R2__HANGUL < R2__HANGUL_N) {
         uint32_t s = cp - R2__HANGUL, t = s % R2__HANGUL_NT;
         r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_L + s / (R2__HANGUL_NV * R2__HANGUL_NT)));
@@ -15451,25 +15470,22 @@ static void r2__nfc_decompose(r2_ctx *ctx, const struct r2__nfc *nfc, uint32_t c
         if (t) r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_T + t));
         return;
     }
-    const r2__nfc_pair *pair = (const r2__nfc_pair *)bsearch(
-        &key, nfc->decompose, (size_t)nfc->n_decompose, sizeof key, r2__nfc_by_whole);
-    if (pair) r2__nfc_decompose(ctx, nfc, pair->first, out);
+    const uint64_t pair = r2__nfc_find(nfc->decompose, nfc->n_decompose, cp);
+    if (pair) r2__nfc_decompose(ctx, nfc, (uint32_t)(pair >> 32), out);
     else r2_tokens_add(ctx, out, (int32_t)cp);
-    if (pair && pair->second) r2_tokens_add(ctx, out, (int32_t)pair->second);
+    if ((uint32_t)pair) r2_tokens_add(ctx, out, (int32_t)(uint32_t)pair);
 }
 
 /* The code point that a pair composes to, or 0. */
 static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint32_t second) {
-    r2__nfc_pair key = {0, first, second};
     if (first - R2__HANGUL_L < R2__HANGUL_NL && second - R2__HANGUL_V < R2__HANGUL_NV)
         return R2__HANGUL +
                ((first - R2__HANGUL_L) * R2__HANGUL_NV + second - R2__HANGUL_V) * R2__HANGUL_NT;
     if (first - R2__HANGUL < R2__HANGUL_N && (first - R2__HANGUL) % R2__HANGUL_NT == 0 &&
         second - R2__HANGUL_T - 1 < R2__HANGUL_NT - 1)
         return first + second - R2__HANGUL_T;
-    const r2__nfc_pair *pair = (const r2__nfc_pair *)bsearch(
-        &key, nfc->compose, (size_t)nfc->n_compose, sizeof key, r2__nfc_by_parts);
-    return pair ? pair->whole : 0;
+    return (uint32_t)r2__nfc_find(nfc->compose, nfc->n_compose,
+                                  r2__pair_key((int32_t)first, (int32_t)second));
 }
 
 /* Sorts each run of combining marks by class, equal classes in their order: linear for any run. */
@@ -15511,18 +15527,18 @@ static void r2__nfc_join(const struct r2__nfc *nfc, r2_tokens *cps) {
 }
 
 /* Adds normal form C of `text` to `out`. Bytes that are not UTF-8 stay as they are. */
-static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char *text, size_t len,
+static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, r2__slice text,
                               r2_text *out) {
     r2_tokens cps = {NULL, 0, {NULL, false}};
     uint32_t cp, highest = 0;
-    for (size_t at = 0; at < len; at += r2__utf8(text, at, len, &cp))
-        if ((unsigned char)text[at] > highest) highest = (unsigned char)text[at];
+    for (size_t at = 0; at < text.len; at += r2__utf8(text.at, at, text.len, &cp))
+        if ((unsigned char)text.at[at] > highest) highest = (unsigned char)text.at[at];
     if (highest < 0xCC) { /* nothing from U+0300 on: it is in normal form */
-        r2_text_add(ctx, out, text, len);
+        r2_text_add(ctx, out, text.at, text.len);
         return out->failed ? ctx->status : R2_OK;
     }
-    for (size_t at = 0; at < len;) {
-        at += r2__utf8(text, at, len, &cp);
+    for (size_t at = 0; at < text.len;) {
+        at += r2__utf8(text.at, at, text.len, &cp);
         r2__nfc_decompose(ctx, nfc, cp, &cps);
     }
     r2__nfc_order(ctx, nfc, &cps);
@@ -15639,9 +15655,9 @@ static uint32_t r2__byte_letter(unsigned char byte) {
     return byte == 173 ? 323 : byte;
 }
 
-static void r2__bytes_to_letters(r2_ctx *ctx, const char *bytes, size_t len, r2_text *out) {
-    for (size_t i = 0; i < len; ++i)
-        r2__utf8_add(ctx, out, r2__byte_letter((unsigned char)bytes[i]));
+static void r2__bytes_to_letters(r2_ctx *ctx, r2__slice bytes, r2_text *out) {
+    for (size_t i = 0; i < bytes.len; ++i)
+        r2__utf8_add(ctx, out, r2__byte_letter((unsigned char)bytes.at[i]));
 }
 
 /* The other way; false when a character stands for no byte. */
@@ -15675,10 +15691,6 @@ static void r2__bpe_parts_free(r2_ctx *ctx, r2__bpe_parts *parts) {
     r2_tokens_free(ctx, &parts->merge);
 }
 
-static uint64_t r2__pair_key(int32_t left, int32_t right) {
-    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-}
-
 /* Place of the merge of two neighbours in bpe->merge, or -1: the smaller, the earlier learned. */
 static int32_t r2__bpe_rank(const r2_bpe *bpe, int32_t left, int32_t right) {
     uint64_t key = r2__pair_key(left, right);
@@ -15696,6 +15708,10 @@ static r2_status r2__bpe_table(r2_ctx *ctx, r2_bpe *bpe) {
         if (at != i) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
     }
     return R2_OK;
+}
+
+static r2__slice r2__token_bytes(const r2_bpe *bpe, int32_t t) {
+    return r2__slice_of(bpe->bytes + bpe->begin[t], (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
 }
 
 /* Lays the bytes of all tokens end to end and notes which tokens are single bytes. */
@@ -15731,30 +15747,28 @@ static r2_status r2__bpe_begin(r2_ctx *ctx, r2_bpe *bpe, r2_bpe_rule rule, bool 
     bpe->nfc = nfc;
     bpe->char_class = r2__unicode_classes(ctx, &bpe->memory);
     if (nfc && bpe->char_class) bpe->normal = r2__nfc_make(ctx, &bpe->memory);
-    if (!bpe->char_class || (nfc && !bpe->normal)) {
-        r2_bpe_free(ctx, bpe);
-        return ctx->status;
-    }
-    return R2_OK;
+    if (bpe->char_class && (!nfc || bpe->normal)) return R2_OK;
+    r2_bpe_free(ctx, bpe);
+    return ctx->status;
 }
 
 /* An added token as it is looked for. */
 typedef struct r2__added {
-    const char *text;
-    size_t len;
+    r2__slice text;
     int32_t id, shorter; /* place of the longest other that begins this one, or -1 */
 } r2__added;
 
-static bool r2__added_begins(const r2__added *token, const char *text, size_t len) {
-    return token->len <= len && memcmp(token->text, text, token->len) == 0;
+static bool r2__begins(r2__slice text, r2__slice begin) {
+    return begin.len <= text.len && memcmp(text.at, begin.at, begin.len) == 0;
 }
 
 /* By their bytes; of equal ones that with the smallest id comes last and is found. */
 static int r2__by_text(const void *a, const void *b) {
     const r2__added *x = (const r2__added *)a, *y = (const r2__added *)b;
-    const int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+    const size_t len[2] = {x->text.len, y->text.len};
+    const int order = memcmp(x->text.at, y->text.at, len[0] < len[1] ? len[0] : len[1]);
     if (order) return order;
-    if (x->len != y->len) return x->len < y->len ? -1 : 1;
+    if (len[0] != len[1]) return len[0] < len[1] ? -1 : 1;
     return (y->id > x->id) - (y->id < x->id);
 }
 
@@ -15762,22 +15776,18 @@ static int r2__by_text(const void *a, const void *b) {
 static r2_status r2__bpe_list_added(r2_ctx *ctx, r2_bpe *bpe, int32_t t) {
     const int set = bpe->added[t] & R2_BPE_NORMALIZED ? 1 : 0;
     r2__added *token = &bpe->find[set][bpe->n_find[set]++];
-    r2_text normal = {NULL, 0, 0, false};
-    char *copy;
-    token->text = bpe->bytes + bpe->begin[t];
-    token->len = (size_t)(bpe->begin[t + 1] - bpe->begin[t]);
+    token->text = r2__token_bytes(bpe, t);
     token->id = t;
     bpe->n_added++;
     if (set && bpe->nfc) {
-        copy = r2__nfc_text(ctx, bpe->normal, token->text, token->len, &normal) == R2_OK
-                   ? r2__arena_string(ctx, &bpe->memory, normal.data)
-                   : NULL;
-        token->len = normal.len;
-        token->text = copy;
+        r2_text normal = {NULL, 0, 0, false};
+        const bool good = r2__nfc_text(ctx, bpe->normal, token->text, &normal) == R2_OK;
+        const char *copy = good ? r2__arena_string(ctx, &bpe->memory, normal.data) : NULL;
+        token->text = r2__slice_of(copy, normal.len);
         r2_text_free(ctx, &normal);
         if (!copy) return ctx->status;
     }
-    bpe->starts[(unsigned char)token->text[0]] |= (uint8_t)(1 << set);
+    bpe->starts[(unsigned char)token->text.at[0]] |= (uint8_t)(1 << set);
     return R2_OK;
 }
 
@@ -15796,8 +15806,7 @@ static r2_status r2__bpe_find_added(r2_ctx *ctx, r2_bpe *bpe) {
         qsort(list, (size_t)bpe->n_find[set], sizeof *list, r2__by_text);
         for (int32_t i = 0; i < bpe->n_find[set]; ++i) {
             int32_t k = i - 1; /* what begins this one and is not the one before begins that too */
-            while (k >= 0 && !r2__added_begins(&list[k], list[i].text, list[i].len))
-                k = list[k].shorter;
+            while (k >= 0 && !r2__begins(list[i].text, list[k].text)) k = list[k].shorter;
             list[i].shorter = k;
         }
     }
@@ -15932,18 +15941,14 @@ static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
 
 /* The longest added token of find[set] that begins the text, or NULL: the last that does not come
    after the text, or one that begins it. */
-static const r2__added *r2__bpe_added_at(const r2_bpe *bpe, int set, const char *text, size_t len) {
+static const r2__added *r2__bpe_added_at(const r2_bpe *bpe, int set, r2__slice text) {
     const r2__added *list = bpe->find[set];
-    const r2__added key = {text, len, -1, -1}; /* comes after a token of the same text */
-    int32_t low = 0, high = bpe->n_find[set];
-    if (!(bpe->starts[(unsigned char)text[0]] >> set & 1)) return NULL;
-    while (low < high) {
-        const int32_t middle = low + (high - low) / 2;
-        if (r2__by_text(&list[middle], &key) < 0) low = middle + 1;
-        else high = middle;
-    }
-    for (int32_t i = low - 1; i >= 0; i = list[i].shorter)
-        if (r2__added_begins(&list[i], text, len)) return &list[i];
+    const r2__added key = {text, -1, -1}; /* comes after a token of the same text */
+    int64_t begin = 0, end = bpe->n_find[set];
+    if (!(bpe->starts[(unsigned char)text.at[0]] >> set & 1)) return NULL;
+    R2__SEARCH(begin, end, at, r2__by_text(&list[at], &key) < 0);
+    for (int64_t at = begin - 1; at >= 0; at = list[at].shorter)
+        if (r2__begins(text, list[at].text)) return &list[at];
     return NULL;
 }
 
@@ -15954,14 +15959,14 @@ static r2_status r2__bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, i
     r2_text normal = {NULL, 0, 0, false};
     r2_status status = R2_OK;
     if (set == 1 && bpe->nfc && in.len > 0) {
-        status = r2__nfc_text(ctx, bpe->normal, in.at, in.len, &normal);
+        status = r2__nfc_text(ctx, bpe->normal, in, &normal);
         in = r2__slice_of(normal.data, normal.len);
     }
     for (size_t at = 0, end; status == R2_OK && at < in.len; at = end) {
         const r2__added *token = NULL;
         end = added ? at : in.len;
-        while (end < in.len && !(token = r2__bpe_added_at(bpe, set, in.at + end, in.len - end)))
-            ++end;
+        for (; end < in.len && !token; end += !token)
+            token = r2__bpe_added_at(bpe, set, r2__slice_of(in.at + end, in.len - end));
         if (set == 0)
             status = r2__bpe_encode(ctx, bpe, m, 1, r2__slice_of(in.at + at, end - at), added, out);
         for (size_t next; set == 1 && status == R2_OK && at < end; at = next) {
@@ -15970,7 +15975,7 @@ static r2_status r2__bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, i
         }
         if (token && status == R2_OK) {
             r2_tokens_add(ctx, out, token->id);
-            end += token->len;
+            end += token->text.len;
         }
     }
     r2_text_free(ctx, &normal);
@@ -15994,24 +15999,17 @@ r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64
         if (id[i] < 0 || id[i] >= bpe->n_tokens)
             return r2_fail(ctx, R2_ARGUMENT, "tokenizer: id %d is not below %d", (int)id[i],
                            (int)bpe->n_tokens);
-    for (int64_t i = 0; i < n; ++i) {
-        int32_t t = id[i];
-        if (bpe->added[t] & R2_BPE_CONTROL && !control) continue;
-        r2_text_add(ctx, out, bpe->bytes + bpe->begin[t],
-                    (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
-    }
+    for (int64_t i = 0; i < n; ++i)
+        if (control || !(bpe->added[id[i]] & R2_BPE_CONTROL))
+            r2__add(ctx, out, r2__token_bytes(bpe, id[i]));
     return out->failed ? ctx->status : R2_OK;
 }
 
 int32_t r2_bpe_added(const r2_bpe *bpe, const char *text) {
-    const size_t len = strlen(text);
     for (int set = 0; set < 2; ++set)
-        for (int32_t i = 0; i < bpe->n_find[set]; ++i) {
-            const int32_t t = bpe->find[set][i].id;
-            if ((size_t)(bpe->begin[t + 1] - bpe->begin[t]) == len &&
-                memcmp(bpe->bytes + bpe->begin[t], text, len) == 0)
-                return t;
-        }
+        for (int32_t i = 0; i < bpe->n_find[set]; ++i)
+            if (r2__same_key(text, r2__token_bytes(bpe, bpe->find[set][i].id)))
+                return bpe->find[set][i].id;
     return -1;
 }
 
@@ -16115,7 +16113,7 @@ static r2_status r2__train_piece(r2_ctx *ctx, r2__trainer *t, const char *text, 
     r2_status status = r2__array_reserve(ctx, &t->owner, &t->count, sizeof *t->count, 1);
     if (status != R2_OK) return status;
     r2_text_clear(letters);
-    r2__bytes_to_letters(ctx, text, len, letters);
+    r2__bytes_to_letters(ctx, r2__slice_of(text, len), letters);
     status = letters->failed ? ctx->status : r2_vocab_add(ctx, &t->piece, letters->data, &id);
     if (status != R2_OK) return status;
     if (id == known) stbds_arrput(t->count, 0);
@@ -16316,7 +16314,7 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
     memset(&t, 0, sizeof t);
     r2_status status = r2__train_bytes(ctx, &parts, byte_token);
     if (status == R2_OK && config->nfc) {
-        status = r2__nfc_text(ctx, bpe->normal, text, len, &normal);
+        status = r2__nfc_text(ctx, bpe->normal, r2__slice_of(text, len), &normal);
         text = normal.data;
         len = normal.len;
     }
@@ -16340,8 +16338,7 @@ static void r2__bpe_save_added(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     for (int32_t t = 0; t < bpe->n_tokens; ++t) {
         if (!bpe->added[t]) continue;
         r2_text_addf(ctx, out, "%s\n    {\"id\": %d, \"content\": ", comma, (int)t);
-        r2__text_json(ctx, out, bpe->bytes + bpe->begin[t],
-                      (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
+        r2__text_json(ctx, out, r2__token_bytes(bpe, t));
         r2_text_addf(ctx, out,
                      ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
                      "\"normalized\": %s, \"special\": %s}",
@@ -16356,7 +16353,7 @@ static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     if (!alone) r2_text_addf(ctx, out, "{\"type\": \"Sequence\", \"pretokenizers\": [\n    ");
     if (qwen2) {
         r2_text_addf(ctx, out, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
-        r2__text_json(ctx, out, R2__QWEN2_REGEX, strlen(R2__QWEN2_REGEX));
+        r2__text_json(ctx, out, r2__slice_text(R2__QWEN2_REGEX));
         r2_text_addf(ctx, out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n    ");
     } else if (!alone) {
         r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    ");
@@ -16364,12 +16361,6 @@ static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     r2_text_addf(ctx, out, "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
                            "\"trim_offsets\": false, \"use_regex\": %s}%s",
                  qwen2 ? "false" : "true", alone ? "" : "]}");
-}
-
-/* Adds a token as a JSON string of letters. */
-static void r2__bpe_save_letters(r2_ctx *ctx, const r2_bpe *bpe, int32_t t, r2_text *letters) {
-    r2__bytes_to_letters(ctx, bpe->bytes + bpe->begin[t],
-                         (size_t)(bpe->begin[t + 1] - bpe->begin[t]), letters);
 }
 
 static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
@@ -16383,20 +16374,20 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     for (int32_t t = 0; t < bpe->n_tokens; ++t) {
         if (bpe->added[t]) continue;
         r2_text_clear(&word);
-        r2__bpe_save_letters(ctx, bpe, t, &word);
+        r2__bytes_to_letters(ctx, r2__token_bytes(bpe, t), &word);
         r2_text_addf(ctx, out, "%s\n      ", comma);
-        r2__text_json(ctx, out, word.data, word.len);
+        r2__text_json(ctx, out, r2__slice_of(word.data, word.len));
         r2_text_addf(ctx, out, ": %d", (int)t);
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
     for (int32_t i = 0; i < bpe->n_merges; ++i) {
         r2_text_clear(&word);
-        r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i], &word);
+        r2__bytes_to_letters(ctx, r2__token_bytes(bpe, bpe->merge[3 * (int64_t)i]), &word);
         r2_text_add(ctx, &word, " ", 1);
-        r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i + 1], &word);
+        r2__bytes_to_letters(ctx, r2__token_bytes(bpe, bpe->merge[3 * (int64_t)i + 1]), &word);
         r2_text_addf(ctx, out, "%s\n      ", i ? "," : "");
-        r2__text_json(ctx, out, word.data, word.len);
+        r2__text_json(ctx, out, r2__slice_of(word.data, word.len));
     }
     r2_text_addf(ctx, out, "]}");
     out->failed = out->failed || word.failed;
@@ -16419,22 +16410,20 @@ r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
                  "\"use_regex\": false},\n  \"model\": ");
     r2__bpe_save_model(ctx, bpe, &out);
     r2_text_addf(ctx, &out, "\n}\n");
-    status = out.failed ? ctx->status : r2_write_file(ctx, path, out.data, out.len);
-    r2_text_free(ctx, &out);
-    return status;
+    return r2__write_text(ctx, path, &out);
 }
 
 /* Whether the value is left out, null or "". */
 static bool r2__json_empty(const cJSON *object, const char *key) {
-    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+    const cJSON *value = r2__json_get(object, key);
     return !value || cJSON_IsNull(value) || r2__json_is(object, key, "");
 }
 
 /* Tells which of the rules a pre-tokenizer is; false: none. */
 static bool r2__bpe_load_rule(const cJSON *pre, r2_bpe_rule *rule) {
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(pre, "pretokenizers");
+    const cJSON *list = r2__json_get(pre, "pretokenizers");
     const cJSON *first = list ? list->child : NULL, *last = first ? first->next : pre;
-    const cJSON *regex = cJSON_GetObjectItemCaseSensitive(last, "use_regex");
+    const cJSON *regex = r2__json_get(last, "use_regex");
     bool own_regex = !cJSON_IsFalse(regex);
     if (!last || (first && last->next) || !r2__json_is(last, "type", "ByteLevel") ||
         r2__json_true(last, "add_prefix_space"))
@@ -16447,13 +16436,12 @@ static bool r2__bpe_load_rule(const cJSON *pre, r2_bpe_rule *rule) {
     *rule = R2_BPE_QWEN2;
     return !own_regex && r2__json_is(first, "type", "Split") && !r2__json_true(first, "invert") &&
            r2__json_is(first, "behavior", "Isolated") &&
-           r2__json_is(cJSON_GetObjectItemCaseSensitive(first, "pattern"), "Regex",
-                       R2__QWEN2_REGEX);
+           r2__json_is(r2__json_get(first, "pattern"), "Regex", R2__QWEN2_REGEX);
 }
 
 /* The normaliser: null, NFC, or a sequence that holds only NFC. */
 static bool r2__bpe_load_nfc(const cJSON *normalizer, bool *nfc) {
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(normalizer, "normalizers");
+    const cJSON *list = r2__json_get(normalizer, "normalizers");
     if (list && cJSON_GetArraySize(list) == 1) normalizer = list->child;
     *nfc = r2__json_is(normalizer, "type", "NFC");
     return *nfc || !normalizer || cJSON_IsNull(normalizer);
@@ -16468,8 +16456,8 @@ typedef struct r2__bpe_ids {
 
 static r2_status r2__bpe_load_added(r2_ctx *ctx, const cJSON *list, r2__bpe_ids *ids) {
     for (const cJSON *token = list ? list->child : NULL; token; token = token->next) {
-        const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(token, "content"));
-        const cJSON *number = cJSON_GetObjectItemCaseSensitive(token, "id");
+        const char *text = cJSON_GetStringValue(r2__json_get(token, "content"));
+        const cJSON *number = r2__json_get(token, "id");
         int64_t id;
         if (!r2__json_whole(number, 0, ids->cap - 1, &id) || !text || !*text || ids->word[id])
             return r2_fail(ctx, R2_FORMAT, "an added token has no id of its own or no content");
@@ -16514,7 +16502,7 @@ static r2_status r2__bpe_load_words(r2_ctx *ctx, const r2__bpe_ids *ids, r2__bpe
 
 static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON *vocab,
                                      r2__bpe_parts *parts) {
-    const cJSON *added = cJSON_GetObjectItemCaseSensitive(root, "added_tokens");
+    const cJSON *added = r2__json_get(root, "added_tokens");
     r2__bpe_ids ids = {NULL, NULL, 0, 0};
     r2_status status;
     if (added && !cJSON_IsArray(added) && !cJSON_IsNull(added))
@@ -16565,7 +16553,7 @@ static r2_status r2__bpe_load_check(r2_ctx *ctx, const cJSON *root, const cJSON 
                                       "ignore_merges"};
     static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int k = 0; k < 5; ++k) {
-        const cJSON *item = cJSON_GetObjectItemCaseSensitive(k < 2 ? root : model, off[k]);
+        const cJSON *item = r2__json_get(k < 2 ? root : model, off[k]);
         if (item && !r2__is_off(item) && !(cJSON_IsNumber(item) && item->valuedouble == 0.0))
             return r2_fail(ctx, R2_FORMAT, "%s is in use: not supported", off[k]);
     }
@@ -16577,18 +16565,18 @@ static r2_status r2__bpe_load_check(r2_ctx *ctx, const cJSON *root, const cJSON 
 
 static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
                                    r2__bpe_parts *parts) {
-    const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
-    const cJSON *vocab = cJSON_GetObjectItemCaseSensitive(model, "vocab");
-    const cJSON *merges = cJSON_GetObjectItemCaseSensitive(model, "merges");
+    const cJSON *model = r2__json_get(root, "model");
+    const cJSON *vocab = r2__json_get(model, "vocab");
+    const cJSON *merges = r2__json_get(model, "merges");
     r2_bpe_rule rule;
     bool nfc;
     if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges) ||
         !(r2__json_empty(model, "type") || r2__json_is(model, "type", "BPE")))
         return r2_fail(ctx, R2_FORMAT, "expected model.vocab and model.merges of a BPE tokenizer");
     if (r2__bpe_load_check(ctx, root, model) != R2_OK) return ctx->status;
-    if (!r2__bpe_load_rule(cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), &rule))
+    if (!r2__bpe_load_rule(r2__json_get(root, "pre_tokenizer"), &rule))
         return r2_fail(ctx, R2_FORMAT, "pre_tokenizer is none of GPT-2, Qwen2, digits + GPT-2");
-    if (!r2__bpe_load_nfc(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), &nfc))
+    if (!r2__bpe_load_nfc(r2__json_get(root, "normalizer"), &nfc))
         return r2_fail(ctx, R2_FORMAT, "normalizer is neither null nor NFC");
     if (r2__bpe_load_tokens(ctx, root, vocab, parts) != R2_OK) return ctx->status;
     for (const cJSON *merge = merges->child; merge; merge = merge->next)
@@ -17293,8 +17281,7 @@ void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
     for (int k = 0; k < R2__RECORD_KEYS; ++k) {
         r2_text_addf(ctx, text, "%s\"%s\":", k ? "," : "{", r2__record_keys[k].name);
         if (r2__record_is_text(k)) {
-            const char *value = *(const char *const *)r2__record_at(record, k);
-            r2__text_json(ctx, text, value, strlen(value));
+            r2__text_json(ctx, text, r2__slice_text(*(const char *const *)r2__record_at(record, k)));
         } else {
             r2_text_addf(ctx, text, "%lld", (long long)*(const int64_t *)r2__record_at(record, k));
         }
