@@ -24,7 +24,7 @@
                                  [M6] traces  [M7] model  [M8] SFT  [M9] RL  [M10] eval  [M11] run
        part two, the engine room [E1] base  [E2] loaders  [E3] filters, splits, candidate sets
                                  [E4] kernels  [E5] batched decoding  [E6] adapters
-                                 [E7] weights on disk  [E8] text  [E9] teams
+                                 [E7] on disk  [E8] text  [E9] scale and teams
 
    ONE QUESTION, from a rating to a loss (tests/test_cover.c computes every number)
 
@@ -356,14 +356,14 @@ typedef struct r2_negatives {
     int64_t n; /* of each positive */
     uint64_t seed;
     bool popular;           /* in proportion to the number of interactions of an item           */
-    const r2_split *common; /* only items with at least min_train training interactions, which  */
-    int64_t min_train;      /* is harder: most items that nobody knows are left out; NULL: all  */
+    const r2_split *warm;   /* only items with at least min_train training interactions, which is */
+    int64_t min_train;      /* harder: most items that nobody knows are left out; NULL: all       */
 } r2_negatives;
 
 /* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
    with fewer than n such items left get no case: n_cases may be less than n_targets.
    Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
-   common), R2_NO_MEMORY. */
+   warm), R2_NO_MEMORY. */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives);
@@ -684,7 +684,7 @@ typedef struct r2_draw_config {
     int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
     int32_t min_history; /* interactions of the user before the one that is asked, or half of all
                             that the user has when that is less                  */
-    int64_t min_others;  /* training interactions, by other users, of every item that is asked for:
+    int64_t min_train;   /* training interactions, by other users, of every item that is asked for:
                             as the candidates are drawn (D12)                    */
     uint64_t seed;
 } r2_draw_config;
@@ -713,7 +713,7 @@ typedef struct r2_codebook {
     int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
                                                    items / share of the sampled ones)) in the
                                                    bucket, half an observed question added to
-                                                   each share [M6], clipped to +-9 */
+                                                   each share [M5], clipped to +-9 */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
@@ -2186,6 +2186,11 @@ static inline void r2__need_ieee(void) {
 #endif
 }
 
+/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
+   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
+   own, and these are added in their order. So results depend on neither ([E9]). */
+enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
@@ -2214,6 +2219,30 @@ typedef struct r2__bound {
 /* `fingerprint` (NULL: not wanted) takes the values too. */
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
                                   uint64_t *fingerprint);
+
+/* Every r2__check_x looks at what a caller passes, before it is used: [E1]. */
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c);
+static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config);
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
+                                    bool no_item);
+static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                                  const r2_evidence *evidence);
+static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c);
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call);
+static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch);
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token);
+static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
+                                     int32_t outputs, int64_t rows_each);
+static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex);
+static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
+                                      uint64_t *fingerprint);
+static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c);
+static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
+static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
+static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
 static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
 static bool r2__file_exists(r2_ctx *ctx, const char *path);
@@ -2224,6 +2253,8 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
+static void r2__work_free(r2_ctx *ctx, r2_model *model);
+static bool r2__is_small(const r2_model *model);
 static int r2__n_threads(const r2_ctx *ctx);
 /* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
 typedef struct r2__range {
@@ -2247,6 +2278,15 @@ static bool r2__is_first(const r2_ctx *ctx);
             for (int64_t i = 0; i < (n); ++i) statement;                                           \
         }                                                                                          \
     } while (0)
+
+/* Binary search: `begin` and `end` become the first place `at` of [begin, end) for which `before`
+   is false; it is true up to there. */
+#define R2__SEARCH(begin, end, at, before)                                                         \
+    while (begin < end) {                                                                          \
+        const int64_t at = begin + (end - begin) / 2;                                              \
+        if (before) begin = at + 1;                                                                \
+        else end = at;                                                                             \
+    }
 
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
@@ -2292,20 +2332,15 @@ void r2_data_free(r2_ctx *ctx, r2_data *data) {
     memset(data, 0, sizeof *data);
 }
 
-/* First position in [begin, end) of the ascending `values` with a value >= x. */
-static int64_t r2__lower_bound(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
-    while (begin < end) {
-        int64_t middle = begin + (end - begin) / 2;
-        if (values[middle] < x) begin = middle + 1;
-        else end = middle;
-    }
-    return begin;
+/* Place of x among the ascending values begin .. end - 1, or -1. */
+static int64_t r2__find(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
+    const int64_t last = end;
+    R2__SEARCH(begin, end, at, values[at] < x);
+    return begin < last && values[begin] == x ? begin : -1;
 }
 
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
-    int64_t end = data->user_begin[user + 1];
-    int64_t at = r2__lower_bound(data->item, data->user_begin[user], end, item);
-    return at < end && data->item[at] == item ? at : -1;
+    return r2__find(data->item, data->user_begin[user], data->user_begin[user + 1], item);
 }
 
 int64_t r2_data_user(const r2_data *data, const char *key) {
@@ -2344,9 +2379,7 @@ static int r2__moment_order(const void *left, const void *right) {
 }
 
 r2_split_config r2_split_config_default(void) {
-    r2_split_config config;
-    memset(&config, 0, sizeof config);
-    config.seed = 1;
+    const r2_split_config config = {0.0f, 1};
     return config;
 }
 
@@ -2382,10 +2415,7 @@ static int64_t r2__last_positive(const r2_split *split, const r2_data *data, int
 }
 
 static r2_target r2__target_make(const r2_data *data, uint32_t user, int64_t row) {
-    r2_target target;
-    target.user = user;
-    target.item = data->item[row];
-    target.row = row;
+    const r2_target target = {user, data->item[row], row};
     return target;
 }
 
@@ -2493,19 +2523,14 @@ void r2_split_free(r2_ctx *ctx, r2_split *split) {
 /* The item of rank `rank`, from 0, among those that are not in the `n` ascending items of a user:
    rank + the number of seen items before it. */
 static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
-    int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
-    while (begin < end) {
-        int64_t middle = begin + (end - begin) / 2;
-        if ((int64_t)seen[middle] - middle <= rank) begin = middle + 1;
-        else end = middle;
-    }
+    int64_t begin = 0; /* becomes the first place with more than `rank` unseen before it */
+    R2__SEARCH(begin, n, at, (int64_t)seen[at] - at <= rank);
     return (uint32_t)(rank + begin);
 }
 
-/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw
-   from. */
+/* A negative, which may have been drawn before. warm (n_items): items to draw from, NULL: all. */
 static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular,
-                                  const uint8_t *marked) {
+                                  const uint8_t *warm) {
     const uint32_t *seen = data->item + data->user_begin[user];
     int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
     uint32_t item;
@@ -2516,30 +2541,30 @@ static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t use
     }
     do item = r2__unseen_item(seen, n_seen,
                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    while (marked && !marked[item]);
+    while (warm && !warm[item]);
     return item;
 }
 
 /* Number of different negatives that a user can get. */
-static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
+static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *warm) {
     int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
     int64_t n = data->n_items - (end - begin);
-    if (!marked) return n;
+    if (!warm) return n;
     n = 0;
-    for (int64_t i = 0; i < data->n_items; ++i) n += marked[i] != 0;
-    for (int64_t k = begin; k < end; ++k) n -= marked[data->item[k]] != 0;
+    for (int64_t i = 0; i < data->n_items; ++i) n += warm[i] != 0;
+    for (int64_t k = begin; k < end; ++k) n -= warm[data->item[k]] != 0;
     return n;
 }
 
 /* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
-                                const r2_negatives *negatives, const uint8_t *marked) {
+                                const r2_negatives *negatives, const uint8_t *warm) {
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
                              (uint64_t)target.user << 32 | target.item);
     row[0] = target.item;
     for (int64_t k = 1; k <= negatives->n;) {
         int64_t j = 1;
-        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, marked);
+        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, warm);
         while (j < k && row[j] != row[k]) ++j;
         if (j == k) ++k; /* else it was drawn before: draw again */
     }
@@ -2562,44 +2587,44 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     return R2_OK;
 }
 
-/* Marks the items with min_train training interactions or more (n_items); NULL: no memory. */
-static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
+/* Which items have min_train training interactions or more (n_items); NULL: no memory. */
+static uint8_t *r2__warm_items(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
-    int64_t *n = r2__train_degrees(ctx, data, negatives->common->role);
-    uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
-    for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
+    int64_t *n = r2__train_degrees(ctx, data, negatives->warm->role);
+    uint8_t *warm = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
+    for (uint64_t i = 0; i < n_items && warm; ++i) warm[i] = n[i] >= negatives->min_train;
     r2_release(ctx, n);
-    return marked;
+    return warm;
 }
 
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives) {
     const int64_t n = negatives->n;
-    uint8_t *marked = NULL;
+    uint8_t *warm = NULL;
     r2_status status;
     memset(c, 0, sizeof *c);
     if (n_targets < 0 || n < 0 || n > data->n_items)
         return r2_fail(ctx, R2_ARGUMENT,
                        "candidates: n_targets = %lld, expected >= 0; n = %lld, expected 0 to %lld",
                        (long long)n_targets, (long long)n, (long long)data->n_items);
-    if (negatives->popular && negatives->common)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
-    if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
+    if (negatives->popular && negatives->warm)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or warm, found both");
+    if (negatives->warm && !(warm = r2__warm_items(ctx, data, negatives))) return ctx->status;
     status = r2__candidates_alloc(ctx, c, n_targets, n + 1);
     c->n_cases = 0;
     for (int64_t k = 0; k < n_targets && status == R2_OK; ++k) {
-        if (r2__count_negatives(data, targets[k].user, marked) < n) continue;
+        if (r2__count_negatives(data, targets[k].user, warm) < n) continue;
         c->user[c->n_cases] = targets[k].user;
         r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], negatives,
-                            marked);
+                            warm);
     }
     if (status == R2_OK && n_targets > 0 && c->n_cases == 0)
         status = r2_fail(ctx, R2_ARGUMENT,
                          "candidates: expected a user with %lld unseen items, "
                          "found none",
                          (long long)n);
-    r2_release(ctx, marked);
+    r2_release(ctx, warm);
     if (status != R2_OK) r2_candidates_free(ctx, c);
     return status;
 }
@@ -2714,9 +2739,7 @@ int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item) {
 }
 
 int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
-    int64_t end = graph->user_begin[user + 1];
-    int64_t at = r2__lower_bound(graph->user_item, graph->user_begin[user], end, item);
-    return at < end && graph->user_item[at] == item ? at : -1;
+    return r2__find(graph->user_item, graph->user_begin[user], graph->user_begin[user + 1], item);
 }
 
 /* ---- butterflies ---- */
@@ -2833,6 +2856,13 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ---- the index: edges in order of time ---- */
 
+/* An edge of user u and its place in time. */
+static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, int64_t u,
+                                  int64_t e) {
+    const r2_graph *g = index->graph;
+    return r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e], e);
+}
+
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
 static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data) {
     const r2_graph *g = index->graph;
@@ -2844,8 +2874,7 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
         for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
                 owner[e] = (uint32_t)u;
-                moment[e] = r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e],
-                                            e);
+                moment[e] = r2__edge_moment(index, data, u, e);
             }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
@@ -2993,12 +3022,16 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
 /* The user of an edge. */
 static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
     int64_t user = 0, end = g->n_users;
-    while (end - user > 1) {
-        const int64_t middle = user + (end - user) / 2;
-        if (g->user_begin[middle] <= edge) user = middle;
-        else end = middle;
-    }
+    R2__SEARCH(user, end, u, g->user_begin[u + 1] <= edge);
     return (uint32_t)user;
+}
+
+/* Whether the edge of a rank is before (< 0) or after another moment. */
+static int r2__rank_order(const r2_index *index, const r2_data *data, int64_t rank,
+                          const r2__moment *other) {
+    const int64_t e = (int64_t)index->by_rank[rank];
+    const r2__moment own = r2__edge_moment(index, data, r2__edge_user(index->graph, e), e);
+    return r2__moment_order(&own, other);
 }
 
 int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item) {
@@ -3006,14 +3039,8 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
     const int64_t row = r2_data_find(data, user, item);
     int64_t begin = 0, end = g->n_edges; /* the edges before by_rank[begin] are before the row */
     if (row < 0) return 0;
-    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], 0);
-    while (begin < end) {
-        const int64_t middle = begin + (end - begin) / 2, e = (int64_t)index->by_rank[middle];
-        const r2__moment other = r2__moment_make(data, index->seed, r2__edge_user(g, e),
-                                                 g->user_item[e], g->user_time[e], 0);
-        if (r2__moment_order(&other, &asked) < 0) begin = middle + 1;
-        else end = middle;
-    }
+    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], -1);
+    R2__SEARCH(begin, end, k, r2__rank_order(index, data, k, &asked) < 0);
     return g->n_edges - begin;
 }
 
@@ -3387,13 +3414,9 @@ static int64_t r2__list_people(const r2__history *h, uint32_t item, r2__person *
 
 /* The person whom chain number x leads over: the last one with before <= x. */
 static int64_t r2__person_of(const r2__person *person, int64_t n, int64_t x) {
-    int64_t low = 0, high = n - 1;
-    while (low < high) {
-        int64_t middle = high - (high - low) / 2;
-        if (person[middle].before <= x) low = middle;
-        else high = middle - 1;
-    }
-    return low;
+    int64_t at = 0;
+    R2__SEARCH(at, n, k, person[k + 1].before <= x);
+    return at;
 }
 
 /* Number j of the pairs 01 02 12 03 13 23 ...: row `second` starts at its triangular number. */
@@ -3426,57 +3449,9 @@ static int64_t r2__draw_new(r2_rng *rng, int64_t total, int64_t *drawn, int64_t 
     return x;
 }
 
-/* Places of u0 and of the person left out among the users of an item, ascending; their number. */
-static int64_t r2__hidden_users(const r2__history *h, const uint32_t *users, int64_t n,
-                                uint32_t place[2]) {
-    const uint32_t a = h->user, b = h->hidden.left_out;
-    const uint32_t who[2] = {a < b ? a : b, a < b ? b : a};
-    int64_t n_hidden = 0;
-    for (int j = 0; j < 2; ++j) {
-        const int64_t at = r2__lower_bound(users, 0, n, who[j]);
-        if (at < n && users[at] == who[j]) place[n_hidden++] = (uint32_t)at;
-    }
-    return n_hidden;
-}
-
-static bool r2__was_chosen(const r2__chosen *chosen, int64_t n, uint32_t u1, int32_t place) {
-    for (int64_t k = 0; k < n; ++k)
-        if (chosen[k].u1 == u1 && chosen[k].over.place == place) return true;
-    return false;
-}
-
-/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and
-   an item i0 of the history; it is a chain when u1 has i0. Every chain is proposed equally often,
-   and which one is accepted does not depend on how long it took, so a limit on the number of
-   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
+/* A quicker way to k uniform target chains, where there are many: [E9]. False: none is chosen. */
 static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r2_rng *rng,
-                               r2__chosen *chosen) {
-    const r2_graph *g = h->index->graph;
-    const uint32_t *users = g->item_user + g->item_begin[item];
-    const int64_t n_users = r2_graph_item_degree(g, item);
-    const int64_t mean_degree = (g->n_edges - h->hidden.n_edges) / g->n_users;
-    uint32_t hidden[2];
-    const int64_t n_others = n_users - r2__hidden_users(h, users, n_users, hidden);
-    int64_t limit = n_others * (h->length + mean_degree) / 64; /* half of listing them all */
-    int64_t n = 0;
-    while (n < k && h->length > 0 && limit-- > 0) {
-        const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
-        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
-        const uint32_t u1 = users[at];
-        const r2__path *path;
-        int64_t n_paths;
-        r2__path over;
-        over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
-        over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
-        if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
-        over.position = h->index->position[over.edge];
-        path = r2__paths_over(h, u1, &n_paths);
-        chosen[n++] =
-            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
-                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
-    }
-    return n == k;
-}
+                               r2__chosen *chosen);
 
 /* Draws chains, or people and then a chain of each. person (n_people + 1): room for a list; drawn
    (k): room for numbers. */
@@ -3525,44 +3500,6 @@ static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t ite
 }
 
 /* ---- asking for chains ---- */
-
-static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config) {
-    if (config->k < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected k >= 0",
-                       (long long)config->k);
-    if ((int)config->law < 0 || (int)config->law > R2_CHAINS_UNIFORM_USERS)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: law = %d, expected 0 to %d", (int)config->law,
-                       (int)R2_CHAINS_UNIFORM_USERS);
-    return R2_OK;
-}
-
-/* `no_item`: R2_NO_ITEM is allowed. */
-static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
-                                    bool no_item) {
-    int64_t degree;
-    if ((int64_t)q->user >= g->n_users)
-        return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
-                       (unsigned)q->user, (long long)g->n_users);
-    if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
-        return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
-                       (unsigned)q->item, (long long)g->n_items);
-    degree = r2_graph_user_degree(g, q->user);
-    if (q->n_history < 0 || q->n_history > degree)
-        return r2_fail(ctx, R2_ARGUMENT, "question: n_history = %d, expected 0 to %lld, the "
-                       "interactions of user %u", (int)q->n_history, (long long)degree,
-                       (unsigned)q->user);
-    if (q->step < 0 || q->step > 4)
-        return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
-    if (q->future < 0 || q->future > g->n_edges)
-        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
-                       (long long)q->future, (long long)g->n_edges);
-    if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
-                             (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
-        return r2_fail(ctx, R2_ARGUMENT, "question: other_user = %u, other_item = %u, expected "
-                       "another user and another item of the graph", (unsigned)q->other_user,
-                       (unsigned)q->other_item);
-    return R2_OK;
-}
 
 static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                                const r2_chain_config *config, r2_chain *chains,
@@ -4320,20 +4257,20 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 typedef struct r2__draw {
     const r2_index *index;
     const r2_draw_config *config;
-    int64_t n_common; /* items that min_others users have */
+    int64_t n_warm; /* items that min_train users have */
 } r2__draw;
 
-/* Whether min_others users have the item, besides n_askers of its own. */
-static bool r2__is_common(const r2__draw *d, uint32_t item, int64_t n_askers) {
-    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_others + n_askers;
+/* Whether min_train users have the item, besides n_askers of its own. */
+static bool r2__is_warm(const r2__draw *d, uint32_t item, int64_t n_askers) {
+    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_train + n_askers;
 }
 
 /* Items that can be sampled for a user. */
 static int64_t r2__count_sampled(const r2__draw *d, uint32_t user) {
     const r2_graph *g = d->index->graph;
-    int64_t n = d->n_common;
+    int64_t n = d->n_warm;
     for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e)
-        n -= r2__is_common(d, g->user_item[e], 0);
+        n -= r2__is_warm(d, g->user_item[e], 0);
     return n;
 }
 
@@ -4344,14 +4281,14 @@ static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
     const r2_graph *g = d->index->graph;
     const int64_t half = (r2_graph_user_degree(g, user) + 1) / 2;
     if (place < half && place < d->config->min_history) return false;
-    return r2__is_common(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
+    return r2__is_warm(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
 }
 
 /* eligible (n_users): how many interactions can be asked for; or NULL. */
 static int64_t *r2__count_eligible(r2_ctx *ctx, r2__draw *d) {
     const r2_graph *g = d->index->graph;
     int64_t *eligible = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *eligible);
-    for (uint32_t i = 0; i < g->n_items; ++i) d->n_common += r2__is_common(d, i, 0);
+    for (uint32_t i = 0; i < g->n_items; ++i) d->n_warm += r2__is_warm(d, i, 0);
     for (uint32_t u = 0; u < g->n_users && eligible; ++u) {
         if (r2__count_sampled(d, u) < 1) continue;
         for (int64_t k = r2_graph_user_degree(g, u) - 1; k >= 0; --k)
@@ -4382,13 +4319,9 @@ static bool r2__is_repeated(const r2_question *group, int32_t last) {
 
 /* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const int64_t *eligible, int64_t n_users, int64_t n_groups) {
-    int64_t low = 0, high = n_groups, n_more;
-    while (low < high) {
-        int64_t quota = low + (high - low + 1) / 2;
-        if (r2__quota_total(eligible, n_users, quota, &n_more) <= n_groups) low = quota;
-        else high = quota - 1;
-    }
-    return low;
+    int64_t quota = 0, most = n_groups, n_more;
+    R2__SEARCH(quota, most, q, r2__quota_total(eligible, n_users, q + 1, &n_more) <= n_groups);
+    return quota;
 }
 
 static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_t place,
@@ -4401,9 +4334,9 @@ static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_
         group[k].n_history = (int32_t)place;
         group[k].future = g->n_edges - d->index->rank[edge];
         group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
-        while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
-                         !r2__is_common(d, group[k].item, 0) ||
-                         (!repeats && r2__is_repeated(group, k))))
+        while (k > 0 &&
+               (r2_graph_find(g, user, group[k].item) >= 0 || !r2__is_warm(d, group[k].item, 0) ||
+                (!repeats && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
@@ -4419,13 +4352,6 @@ static void r2__draw_user(const r2__draw *d, uint32_t user, int64_t n, r2_questi
         if (r2__may_ask(d, user, place))
             r2__draw_group(d, &rng, user, place, repeats,
                            question + k++ * (d->config->n_sampled + 1));
-}
-
-static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
-    const r2__bound bound[] = {
-        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
-    return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
 }
 
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
@@ -4452,14 +4378,23 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
         return r2_fail(ctx, R2_ARGUMENT,
                        "training questions: no user has two interactions, the later with an item "
                        "that %lld others have, and an item left to sample",
-                       (long long)config->min_others);
+                       (long long)config->min_train);
     return R2_OK;
 }
 
 /* ============================================================================ [M5] prompts ==== */
 
-/* In:   the evidence of a question (M4), a codebook (M6), a schedule and a step.
-   Out:  the prompt, and the ids of its words.
+/* In:   the evidence of training questions, each observed or sampled; of a question; a step.
+   Out:  the codebook, fitted once; the prompt of the question; all words that there are.
+
+       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
+       word               pop:-   pop:1   pop:2
+       weight              -2      -1      +4             positive: speaks for the item
+
+   weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
+   Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
+   added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
+   (test_trace.c, weights_by_hand_counts). Traces ([M6]) reason with the weights.
 
    A schedule says what each step shows of a chain's edges. The thought of step k is about e_k,
    whose rating is masked; then it is revealed and step k + 1 begins (D5):
@@ -4519,6 +4454,131 @@ static r2_visibility r2__edge_visibility(const r2_prompt_config *config,
     r2_visibility visibility = r2_schedule_visibility(config->schedule, r2__step(evidence), edge);
     bool unknown = isnan(r2__chain_rating(&evidence->chain[c].chain, edge));
     return visibility == R2_SHOWN && unknown ? R2_HIDDEN : visibility;
+}
+
+/* ---- codebook: numbers become words ---- */
+
+static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
+
+int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
+    int32_t b = 1, last = codebook->n_bucket[field] - 1;
+    if (!r2__counts(value) || last < 1) return 0;
+    while (b < last && value >= codebook->edge[field][b]) ++b;
+    return b;
+}
+
+/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
+static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int32_t n_chains,
+                                float value[R2_MAX_CHAINS]) {
+    if (field < R2_FIRST_CHAIN_FIELD) {
+        value[0] = evidence->value[field];
+        return 1;
+    }
+    for (int32_t c = 0; c < n_chains; ++c)
+        value[c] = c < evidence->n_chains ? evidence->chain[c].value[field - R2_FIRST_CHAIN_FIELD]
+                                          : NAN;
+    return n_chains;
+}
+
+/* What a codebook is fitted to. */
+typedef struct r2__fit {
+    const r2_evidence *evidence; /* (n) */
+    const uint8_t *observed;     /* (n) */
+    int64_t n, every;            /* quantiles are those of the observed and every k-th sampled */
+    float *balanced, *sampled;   /* (n x R2_MAX_CHAINS) values of a field, sorted              */
+    int64_t n_balanced, n_sampled;
+} r2__fit;
+
+/* Collects and sorts the values of a field. */
+static void r2__fit_values(r2__fit *fit, r2_field field, int32_t n_chains) {
+    int64_t n_seen = 0;
+    fit->n_balanced = fit->n_sampled = 0;
+    for (int64_t q = 0; q < fit->n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&fit->evidence[q], field, n_chains, value);
+        bool observed = fit->observed[q] != 0, taken = observed || n_seen++ % fit->every == 0;
+        for (int32_t c = 0; c < n_values; ++c) {
+            if (!r2__counts(value[c])) continue;
+            if (taken) fit->balanced[fit->n_balanced++] = value[c];
+            if (!observed) fit->sampled[fit->n_sampled++] = value[c];
+        }
+    }
+    qsort(fit->balanced, (size_t)fit->n_balanced, sizeof(float), r2__compare_float);
+    qsort(fit->sampled, (size_t)fit->n_sampled, sizeof(float), r2__compare_float);
+}
+
+/* The middle of the gap between sampled values that an edge lies in. An observed item is counted
+   without its asker, a sampled one loses nobody: of one item the first shows 999 users, the second
+   1000. An edge between the two would give the answer away, and only in training. */
+static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
+    int64_t at = 0, end = n; /* at: the first that is not below the edge */
+    R2__SEARCH(at, end, k, sampled[k] < edge);
+    if (at == 0 || at == n) return edge;
+    return sampled[at - 1] + 0.5f * (sampled[at] - sampled[at - 1]);
+}
+
+/* Edges at the quantiles, widened to gaps between sampled values; equal edges are merged. */
+static void r2__fit_edges(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
+    int32_t wanted = r2_field_buckets(field), b = 0;
+    for (int32_t q = 1; q < wanted && fit->n_balanced > 0; ++q) {
+        float quantile = fit->balanced[fit->n_balanced * q / wanted];
+        float edge = r2__widen_edge(quantile, fit->sampled, fit->n_sampled);
+        if (edge > fit->balanced[0] && (b == 0 || edge > codebook->edge[field][b]))
+            codebook->edge[field][++b] = edge;
+    }
+    codebook->n_bucket[field] = fit->n_balanced > 0 ? b + 2 : 1;
+}
+
+/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). Half an observed question is
+   added to both shares, so that an empty bucket weighs 0. */
+static void r2__fit_weights(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
+    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
+    for (int64_t q = 0; q < fit->n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&fit->evidence[q], field, codebook->n_chains, value);
+        int observed = fit->observed[q] != 0;
+        for (int32_t c = 0; c < n_values; ++c)
+            count[observed][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
+        total[observed] += n_values;
+    }
+    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
+        double least = 0.5 / total[1];
+        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
+        double w = floor(1.5 * log(ratio) + 0.5);
+        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
+        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
+        codebook->weight[field][b] = (int8_t)w;
+    }
+}
+
+r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
+                          const uint8_t *observed, int64_t n, int32_t n_chains) {
+    r2__fit fit = {evidence, observed, n, 1, NULL, NULL, 0, 0};
+    int64_t n_observed = 0;
+    r2_status status = R2_OK;
+    memset(codebook, 0, sizeof *codebook);
+    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
+    if (n_observed < 1 || n_observed == n)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "codebook: %lld of %lld questions are observed, expected "
+                       "observed and sampled ones",
+                       (long long)n_observed, (long long)n);
+    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains = %d, expected 0 .. %d", (int)n_chains,
+                       R2_MAX_CHAINS);
+    codebook->n_chains = n_chains;
+    fit.every = (n - 1) / n_observed; /* as many sampled as observed questions, nearly */
+    fit.balanced = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
+    fit.sampled = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
+    if (!fit.balanced || !fit.sampled) status = ctx->status;
+    for (int f = 0; f < R2_N_FIELDS && status == R2_OK; ++f) {
+        r2__fit_values(&fit, (r2_field)f, n_chains);
+        r2__fit_edges(codebook, (r2_field)f, &fit);
+        r2__fit_weights(codebook, (r2_field)f, &fit);
+    }
+    r2_release(ctx, fit.balanced);
+    r2_release(ctx, fit.sampled);
+    return status;
 }
 
 /* ---- compact words ---- */
@@ -4622,34 +4682,11 @@ static int64_t r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config,
     return r2__count_tokens(config, &prompt->system) + r2__count_tokens(config, &prompt->user);
 }
 
-static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config,
-                                  const r2_evidence *evidence) {
-    const int32_t step = r2__step(evidence);
-    if (config->schedule >= R2_N_SCHEDULES)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
-                       (int)config->schedule, R2_N_SCHEDULES - 1);
-    if (config->words >= R2_N_WORDS)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d",
-                       (int)config->words, R2_N_WORDS - 1);
-    if (step > R2_STEP_ASK || step < r2_schedule_first_step(config->schedule))
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
-                       (int)step, r2_schedule_name(config->schedule),
-                       (int)r2_schedule_first_step(config->schedule), R2_STEP_ASK);
-    if (step < R2_STEP_ASK && evidence->n_chains < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
-                       (int)step);
-    if (config->words == R2_WORDS_COMPACT && !config->codebook)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
-    if (config->words == R2_WORDS_ENGLISH && !config->data)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: data is NULL, which English prompts need");
-    return R2_OK;
-}
-
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt) {
     int32_t room = R2_MAX_CHAINS, least = r2__step(evidence) < R2_STEP_ASK ? 1 : 0;
     int64_t n_tokens = 0;
-    r2_status status = r2__prompt_check(ctx, config, evidence);
+    r2_status status = r2__check_prompt(ctx, config, evidence);
     if (status != R2_OK) return status;
     if (config->words == R2_WORDS_COMPACT) room = config->codebook->n_chains;
     if (room > evidence->n_chains) room = evidence->n_chains;
@@ -4668,139 +4705,7 @@ void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
     memset(prompt, 0, sizeof *prompt);
 }
 
-/* ---- token lists and the closed vocabulary ---- */
-
-static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
-    size_t len = strlen(text);
-    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
-    if (copy) memcpy(copy, text, len);
-    return copy;
-}
-
-void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
-    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
-        stbds_arrput(tokens->id, id);
-    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
-}
-
-static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
-    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
-    tokens->n = n;
-}
-
-void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
-
-void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
-    r2__array_free(ctx, &tokens->owner, &tokens->id);
-    memset(tokens, 0, sizeof *tokens);
-}
-
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
-    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
-}
-
-/* Adds a word that is not there yet. */
-static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
-    const char *copy = r2__arena_string(ctx, &vocab->text, word);
-    int64_t at = 0;
-    r2_status status;
-    if (!copy) return ctx->status;
-    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
-    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
-    return status;
-}
-
-r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
-    int32_t found = r2_vocab_find(vocab, word);
-    bool good = *word != '\0';
-    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
-    if (!good)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "vocabulary: '%s' is empty or holds a space or control character", word);
-    if (found < 0) {
-        r2_status status = r2__vocab_append(ctx, vocab, word);
-        if (status != R2_OK) return status;
-        found = vocab->n_words - 1;
-    }
-    if (id) *id = found;
-    return R2_OK;
-}
-
-r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
-                          r2_tokens *out) {
-    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
-    r2_status status = R2_OK;
-    r2_text_add(ctx, &copy, text, len);
-    if (copy.failed) status = ctx->status;
-    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
-        char *word = copy.data + at;
-        size_t word_len = strcspn(word, " ");
-        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
-        int32_t id;
-        word[word_len] = '\0';
-        id = whole ? r2_vocab_find(vocab, word) : -1;
-        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
-        else r2_tokens_add(ctx, out, id);
-        at += word_len + 1;
-    }
-    r2_text_free(ctx, &copy);
-    return status == R2_OK && out->owner.failed ? ctx->status : status;
-}
-
-r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
-                          r2_text *out) {
-    for (int64_t i = 0; i < n; ++i)
-        if (id[i] < 0 || id[i] >= vocab->n_words)
-            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
-                           (int)vocab->n_words);
-    for (int64_t i = 0; i < n; ++i) {
-        if (i) r2_text_add(ctx, out, " ", 1);
-        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
-    }
-    return out->failed ? ctx->status : R2_OK;
-}
-
-static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
-    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
-}
-
-r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2__vocab_lines(ctx, vocab, &text);
-    return r2__write_text(ctx, path, &text);
-}
-
-/* Adds the lines of a text as words; `name` is for messages. The text is changed. */
-static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name,
-                                     r2_text *text) {
-    r2_status status = text->failed ? ctx->status : R2_OK;
-    size_t at = 0;
-    for (int32_t line = 1; status == R2_OK && at < text->len; ++line) {
-        char *word = text->data + at;
-        size_t len = strcspn(word, "\n");
-        bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
-        word[len] = '\0';
-        if (!whole || r2_vocab_find(vocab, word) >= 0)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
-                             (int)line, word);
-        else status = r2_vocab_add(ctx, vocab, word, NULL);
-        if (status == R2_ARGUMENT)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
-                             name, (int)line, word);
-        at += len + 1;
-    }
-    return status;
-}
-
-r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2__read_text(ctx, path, &text);
-    if (status == R2_OK) status = r2__vocab_add_lines(ctx, vocab, path, &text);
-    r2_text_free(ctx, &text);
-    if (status != R2_OK) r2_vocab_free(ctx, vocab);
-    return status;
-}
+/* ---- all compact words ---- */
 
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab) {
     r2_text text = {NULL, 0, 0, false};
@@ -4826,157 +4731,16 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
     return status;
 }
 
-void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
-    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
-    r2_arena_free(ctx, &vocab->text);
-    memset(vocab, 0, sizeof *vocab);
-}
-
 /* ============================================================================= [M6] traces ==== */
 
-/* In:   evidence of training questions, each observed or sampled; a compact prompt; an output.
-   Out:  the codebook; the rule-based trace of a prompt; the verdict on an output.
-
-       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
-       word               pop:-   pop:1   pop:2
-       weight              -2      -1      +4             positive: speaks for the item
+/* In:   a compact prompt; an output of the model.
+   Out:  the rule-based trace of the prompt; the verdict on the output.
 
        prompt               <q> ... hist:4 genre:9 era:2 shared:3 uknn:8 deep:- ...
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
-   weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
-   Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
-   added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
-   (test_trace.c, weights_by_hand_counts). */
-
-/* ---- codebook ---- */
-
-static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
-
-int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
-    int32_t b = 1, last = codebook->n_bucket[field] - 1;
-    if (!r2__counts(value) || last < 1) return 0;
-    while (b < last && value >= codebook->edge[field][b]) ++b;
-    return b;
-}
-
-/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
-static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int32_t n_chains,
-                                float value[R2_MAX_CHAINS]) {
-    if (field < R2_FIRST_CHAIN_FIELD) {
-        value[0] = evidence->value[field];
-        return 1;
-    }
-    for (int32_t c = 0; c < n_chains; ++c)
-        value[c] = c < evidence->n_chains ? evidence->chain[c].value[field - R2_FIRST_CHAIN_FIELD]
-                                          : NAN;
-    return n_chains;
-}
-
-/* What a codebook is fitted to. */
-typedef struct r2__fit {
-    const r2_evidence *evidence; /* (n) */
-    const uint8_t *observed;     /* (n) */
-    int64_t n, every;            /* quantiles are those of the observed and every k-th sampled */
-    float *balanced, *sampled;   /* (n x R2_MAX_CHAINS) values of a field, sorted              */
-    int64_t n_balanced, n_sampled;
-} r2__fit;
-
-/* Collects and sorts the values of a field. */
-static void r2__fit_values(r2__fit *fit, r2_field field, int32_t n_chains) {
-    int64_t n_seen = 0;
-    fit->n_balanced = fit->n_sampled = 0;
-    for (int64_t q = 0; q < fit->n; ++q) {
-        float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&fit->evidence[q], field, n_chains, value);
-        bool observed = fit->observed[q] != 0, taken = observed || n_seen++ % fit->every == 0;
-        for (int32_t c = 0; c < n_values; ++c) {
-            if (!r2__counts(value[c])) continue;
-            if (taken) fit->balanced[fit->n_balanced++] = value[c];
-            if (!observed) fit->sampled[fit->n_sampled++] = value[c];
-        }
-    }
-    qsort(fit->balanced, (size_t)fit->n_balanced, sizeof(float), r2__compare_float);
-    qsort(fit->sampled, (size_t)fit->n_sampled, sizeof(float), r2__compare_float);
-}
-
-/* The middle of the gap between sampled values that an edge lies in. An observed item is counted
-   without its asker, a sampled one loses nobody: of one item the first shows 999 users, the second
-   1000. An edge between the two would give the answer away, and only in training. */
-static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
-    int64_t low = 0, high = n;
-    while (low < high) { /* the first that is not below the edge */
-        int64_t middle = low + (high - low) / 2;
-        if (sampled[middle] < edge) low = middle + 1;
-        else high = middle;
-    }
-    if (low == 0 || low == n) return edge;
-    return sampled[low - 1] + 0.5f * (sampled[low] - sampled[low - 1]);
-}
-
-/* Edges at the quantiles, widened to gaps between sampled values; equal edges are merged. */
-static void r2__fit_edges(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
-    int32_t wanted = r2_field_buckets(field), b = 0;
-    for (int32_t q = 1; q < wanted && fit->n_balanced > 0; ++q) {
-        float quantile = fit->balanced[fit->n_balanced * q / wanted];
-        float edge = r2__widen_edge(quantile, fit->sampled, fit->n_sampled);
-        if (edge > fit->balanced[0] && (b == 0 || edge > codebook->edge[field][b]))
-            codebook->edge[field][++b] = edge;
-    }
-    codebook->n_bucket[field] = fit->n_balanced > 0 ? b + 2 : 1;
-}
-
-/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). Half an observed question is
-   added to both shares, so that an empty bucket weighs 0. */
-static void r2__fit_weights(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
-    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
-    for (int64_t q = 0; q < fit->n; ++q) {
-        float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&fit->evidence[q], field, codebook->n_chains, value);
-        int observed = fit->observed[q] != 0;
-        for (int32_t c = 0; c < n_values; ++c)
-            count[observed][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
-        total[observed] += n_values;
-    }
-    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
-        double least = 0.5 / total[1];
-        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
-        double w = floor(1.5 * log(ratio) + 0.5);
-        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
-        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
-        codebook->weight[field][b] = (int8_t)w;
-    }
-}
-
-r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
-                          const uint8_t *observed, int64_t n, int32_t n_chains) {
-    r2__fit fit = {evidence, observed, n, 1, NULL, NULL, 0, 0};
-    int64_t n_observed = 0;
-    r2_status status = R2_OK;
-    memset(codebook, 0, sizeof *codebook);
-    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
-    if (n_observed < 1 || n_observed == n)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "codebook: %lld of %lld questions are observed, expected "
-                       "observed and sampled ones",
-                       (long long)n_observed, (long long)n);
-    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
-        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains = %d, expected 0 .. %d", (int)n_chains,
-                       R2_MAX_CHAINS);
-    codebook->n_chains = n_chains;
-    fit.every = (n - 1) / n_observed; /* as many sampled as observed questions, nearly */
-    fit.balanced = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
-    fit.sampled = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
-    if (!fit.balanced || !fit.sampled) status = ctx->status;
-    for (int f = 0; f < R2_N_FIELDS && status == R2_OK; ++f) {
-        r2__fit_values(&fit, (r2_field)f, n_chains);
-        r2__fit_edges(codebook, (r2_field)f, &fit);
-        r2__fit_weights(codebook, (r2_field)f, &fit);
-    }
-    r2_release(ctx, fit.balanced);
-    r2_release(ctx, fit.sampled);
-    return status;
-}
+   Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
+   total is the sum of the weights so far. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
@@ -5651,34 +5415,9 @@ static void r2__fill_rope(r2_model *model) {
     }
 }
 
-static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
-    const struct {
-        const char *name;
-        int32_t value, most;
-    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
-                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
-                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
-                {"n_ctx", c->n_ctx, 1 << 24}};
-    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
-                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
-    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
-        if (size[k].value < 1 || size[k].value > size[k].most)
-            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
-                           size[k].value, size[k].most);
-    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
-                       c->n_head);
-    if (c->n_head % c->n_kv_head)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
-                       c->n_kv_head);
-    return r2__check_bounds(ctx, "model", real, 3, NULL);
-}
-
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
-    r2_status status = r2__check_config(ctx, config);
+    r2_status status = r2__check_model(ctx, config);
     r2__need_ieee();
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
@@ -5722,14 +5461,6 @@ static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer)
     return model->lora ? NULL : r2_gradient(model, id, layer);
 }
 
-/* Whether the weights may be overwritten: merged ones contain the adapters, which r2_lora_unmerge
-   would then subtract from other weights. */
-static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call) {
-    if (!model->lora || !model->lora->merged) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: call r2_lora_unmerge first",
-                   call);
-}
-
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
     if (r2__check_own_weights(ctx, to, "model copy") != R2_OK) return ctx->status;
     for (int id = 0; id < R2_TENSOR_COUNT; ++id)
@@ -5765,50 +5496,30 @@ typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_a
 
 struct r2__work {
     r2_arena memory;
-    int64_t max_rows, max_pred; /* room for so many                           */
-    int64_t max_scratch;        /* floats of attention scratch                */
-    bool recompute, trains;     /* the model that the room was laid out for   */
+    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]         */
+    int64_t n_rows;    /* R                                                            */
+    int32_t *position; /* (R) of a row in its sequence                                 */
+    int32_t *first;    /* (n_seq) the first row of a sequence that is predicted from   */
+    int64_t n_words;   /* N: different tokens of the batch                             */
+    int32_t *word;     /* (N) each of them once                                        */
+    int32_t *word_of;  /* (R) where the token of a row is in `word`                    */
+    int64_t n_last;    /* U: rows that are predicted from                              */
+    int32_t *row;      /* (U) which rows                                               */
+    int64_t *begin;    /* (U + 1) predictions begin[i] .. begin[i + 1] - 1 are of row[i] */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model)               */
+    float *words;      /* (N, cols of qkv) first layer: of each word, before rope      */
+    float *scratch;    /* of attention                                                 */
+    float *normed, *rstd, *lse, *entropy; /* (U, ..) after the last layer            */
+    float *logits;                        /* (chunk, n_vocab)                        */
+    int64_t chunk;                        /* rows of logits made at a time           */
+    float *dx, *dn, *datt, *dqkv, *dact;  /* gradients, of one layer                 */
+    float *dlast, *dnormed;               /* (U, d_model)                            */
+    /* of [E9], which makes the room and numbers the rows */
+    int64_t max_rows, max_pred, max_scratch; /* room for so many rows, predictions, floats */
+    bool recompute, trains;                  /* the model that the room was laid out for   */
     const r2_lora *lora;
-    r2_batch batch;     /* the part of the batch, with numbers of its own: */
-    int32_t *seq_begin; /* (n_seq + 1)                                     */
-    int32_t *pred_row;  /* (n_pred)                                        */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model) */
-    int64_t n_rows;    /* R, of the last forward                     */
-    int32_t *position; /* (R)                                        */
-    int32_t *first;    /* (n_seq) first row that is predicted from   */
-    int64_t n_words;   /* N: different tokens of the batch           */
-    int32_t *word;     /* (N) each of them once                      */
-    int32_t *word_of;  /* (R) where the token of a row is in `word`  */
-    int32_t *found;    /* (n_vocab) scratch                          */
-    float *words;      /* (N, cols of qkv) their queries, keys and values before rope */
-    float *scratch;
-    float *dx, *dn, *datt, *dqkv, *dact;       /* gradients, of one layer     */
-    int64_t n_last;                            /* U: rows that are predicted from            */
-    int32_t *row;                              /* (U) which rows                             */
-    int64_t *begin;                            /* (U + 1) predictions from row i             */
-    float *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..)        */
-    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)     */
-    int64_t chunk; /* rows of logits made at a time              */
+    int32_t *seq_begin, *pred_row, *found; /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
 };
-
-/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
-   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
-   own, and these are added in their order. So results depend on neither. */
-enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
-#define R2__APART ((int64_t)1 << 25) /* the most parameters of which every part has a gradient */
-
-struct r2__parts {
-    struct r2__work work[R2__PARTS];
-    int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
-    int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
-    bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
-    float *grad;       /* (n, n_trained) room for `room` floats                             */
-    int64_t room;
-};
-
-/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
-   again. */
-#define R2__KEEP_LOGITS ((int64_t)1 << 21)
 
 /* Not cleared: activations are written before they are read. */
 static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
@@ -5837,114 +5548,6 @@ static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, 
     a->rstd2 = r2__floats(ctx, arena, T, 1, good);
     a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
     a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
-}
-
-static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const bool shared = !w->trains || w->recompute;
-    const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
-    w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
-                                          sizeof *w->layer);
-    if (!w->layer) {
-        *good = false;
-        return;
-    }
-    for (int32_t l = 0; l <= c->n_layer; ++l) {
-        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
-        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
-        float *x = l > 0 && l < c->n_layer && !w->trains
-                       ? w->layer[0].x
-                       : r2__floats(ctx, &w->memory, rows, c->d_model, good);
-        if (l > 0 && shared) w->layer[l] = w->layer[0];
-        else if (l < c->n_layer)
-            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains,
-                           l > 0 ? &w->layer[0] : NULL, &w->layer[l], good);
-        w->layer[l].x = x;
-        if (!w->trains) w->layer[l].mid = x;
-    }
-    if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
-}
-
-static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const int64_t R = w->max_rows;
-    w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->dqkv = w->words = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
-    w->dact = model->lora ? r2__floats(ctx, &w->memory, R, c->d_ff, good) : w->layer[0].act;
-    w->dlast = w->datt; /* both of the last layer alone, before the other is needed */
-    w->dnormed = w->dx;
-}
-
-static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
-    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
-    const bool keep = w->trains && U * V <= R2__KEEP_LOGITS;
-    w->chunk = keep || U < chunk ? U : chunk;
-    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
-    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
-    w->normed = r2__floats(ctx, &w->memory, U, C, good);
-    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
-    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
-    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
-    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
-    if (!w->begin || !w->row) *good = false;
-}
-
-/* What is known of the rows before any layer runs. */
-static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const int64_t R = w->max_rows, V = model->config.n_vocab;
-    int32_t **const list[] = {&w->position, &w->first,     &w->word, &w->word_of,
-                              &w->found,    &w->seq_begin, &w->pred_row};
-    for (int k = 0; k < 7; ++k) {
-        const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
-        *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
-        if (!*list[k]) *good = false;
-    }
-    if (!w->trains)
-        w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
-}
-
-/* Whether the room is laid out for the model as it is now. */
-static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
-    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
-           w->lora == model->lora;
-}
-
-/* Makes room for a part of so many rows and predictions; keeps the room that is there when it
-   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
-static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
-                             int64_t preds, int64_t scratch) {
-    bool good = true;
-    if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
-    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
-        r2__work_fits(w, model))
-        return R2_OK;
-    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
-    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
-    if (scratch > w->max_scratch) w->max_scratch = scratch;
-    w->recompute = model->recompute;
-    w->trains = r2__trains(model);
-    w->lora = model->lora;
-    r2_arena_free(ctx, &w->memory);
-    r2__take_rows(ctx, model, w, &good);
-    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
-    r2__take_layers(ctx, model, w, &good);
-    r2__take_head(ctx, model, w, &good);
-    if (w->trains && good) r2__take_gradients(ctx, model, w, &good);
-    if (good) return R2_OK;
-    r2_arena_free(ctx, &w->memory);
-    w->max_rows = w->max_pred = w->max_scratch = 0;
-    return ctx->status;
-}
-
-static void r2__work_free(r2_ctx *ctx, r2_model *model) {
-    struct r2__parts *parts = model->parts;
-    for (int k = 0; parts && k < R2__PARTS; ++k) r2_arena_free(ctx, &parts->work[k].memory);
-    if (parts) r2_release(ctx, parts->grad);
-    r2_release(ctx, parts);
-    model->parts = NULL;
 }
 
 void r2_model_free(r2_ctx *ctx, r2_model *model) {
@@ -6031,8 +5634,29 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
    token alone until rope turns them: they are computed for N different tokens, then spread over R
    rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
    Spreading and choosing rows is what r2_embed_fwd does to a table. */
-static int64_t r2__rows_after(const r2_model *m, int64_t layer) {
-    return layer == m->config.n_layer - 1 ? m->work->n_last : m->work->n_rows;
+static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
+
+static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
+    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
+}
+
+/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
+static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
+                            const float *from) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
+    else r2__copy(to, from, w->n_rows * C);
+}
+
+/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
+static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
+                                const float *dto) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (dfrom == dto) return; /* all rows */
+    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
+    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
 }
 
 /* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
@@ -6065,18 +5689,16 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 
     if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
     for (int32_t l = first; l < end; ++l) {
-        const bool last = l == c->n_layer - 1;
         const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
-        float *next = w->layer[l + 1].x, *att = last ? w->normed : a->att;
+        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
 
         /* mid = x + Wo attention(qkv) */
         r2__qkv_fwd(ctx, m, l, a);
-        shape.first = last ? w->first : NULL;
+        shape.first = r2__is_last(m, l) ? w->first : NULL;
         r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
-        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
-        if (last) r2_embed_fwd(ctx, a->mid, a->x, w->row, U, C);
-        else r2__copy(a->mid, a->x, R * C);
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__choose_rows(ctx, m, l, a->mid, a->x);
         r2__project(ctx, m, r2__out, l, a->mid, att, T);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
@@ -6157,13 +5779,13 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
                             const float *dlogp) {
     const r2_model_config *c = &m->config;
     struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
     r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
     float *dembed = r2__trained(m, R2_EMBED, 0);
 
     r2__head_bwd(ctx, m, batch, dlogp);
     for (int32_t l = c->n_layer - 1; l >= 0; --l) {
-        const bool last = l == c->n_layer - 1;
+        const bool last = r2__is_last(m, l);
         const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
         float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
@@ -6181,14 +5803,10 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
                        r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
 
-        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
+        r2__choose_rows(ctx, m, l, att, a->att);
         r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
-        if (last) {
-            memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
-            r2_embed_bwd(ctx, w->dx, dx, w->row, U, C);
-            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
-            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
-        }
+        r2__choose_rows_bwd(ctx, m, w->dx, dx);
+        r2__choose_rows_bwd(ctx, m, w->datt, datt);
         shape.first = last ? w->first : NULL;
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
         r2__qkv_bwd(ctx, m, l, a);
@@ -6196,260 +5814,7 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
 
-static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
-    int64_t shared = 0;
-    if (n_seq < 1) return r2_fail(ctx, R2_ARGUMENT, "batch: n_seq = %d, expected >= 1", n_seq);
-    if (begin[0] != 0)
-        return r2_fail(ctx, R2_ARGUMENT, "batch: seq_begin[0] = %d, expected 0", begin[0]);
-    if (batch->branch && batch->branch[0])
-        return r2_fail(ctx, R2_ARGUMENT, "batch: branch[0] is true, but nothing precedes it");
-    for (int32_t s = 0; s < n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
-        if (own < 1 || own + before > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
-                           s, (long long)own, (long long)before, model->config.n_ctx);
-        if (!branch) shared = own;
-    }
-    for (int32_t r = 0; r < begin[n_seq]; ++r)
-        if (batch->token[r] < 0 || batch->token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: token[%d] = %d, expected 0 to %d", r,
-                           batch->token[r], V - 1);
-    return R2_OK;
-}
-
-static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const int32_t R = batch->seq_begin[batch->n_seq], V = model->config.n_vocab;
-    int32_t row = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (batch->pred_row[j] < row || batch->pred_row[j] >= R)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: pred_row[%d] = %d, expected %d (it ascends) to %d", j,
-                           batch->pred_row[j], row, R - 1);
-        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: pred_token[%d] = %d, expected 0 to %d", j,
-                           batch->pred_token[j], V - 1);
-        row = batch->pred_row[j];
-    }
-    return R2_OK;
-}
-
-/* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
-   predictions from each. A branch continues the positions of its sequence. */
-static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
-    const int32_t *begin = batch->seq_begin;
-    int32_t shared = 0;
-    w->n_rows = begin[batch->n_seq];
-    w->n_words = w->n_last = 0;
-    for (int32_t v = 0; v < n_vocab; ++v) w->found[v] = -1;
-    for (int32_t s = 0, j = 0; s < batch->n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
-            int32_t *at = &w->found[batch->token[r]];
-            if (*at < 0) w->word[*at = (int32_t)w->n_words++] = batch->token[r];
-            w->word_of[r] = *at;
-            w->position[r] = r - begin[s] + (branch ? shared : 0);
-        }
-        if (!branch) shared = begin[s + 1] - begin[s];
-        w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
-                                                                            : begin[s + 1];
-        for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
-            if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
-            w->begin[w->n_last] = j;
-            w->row[w->n_last++] = batch->pred_row[j];
-        }
-    }
-    w->begin[w->n_last] = batch->n_pred;
-}
-
-/* ---- parts of a batch ---- */
-
-/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
-   it. */
-static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
-    const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
-    const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
-    int32_t j = 0;
-    parts->n = 1;
-    for (int32_t s = 1; s < batch->n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        if (!branch && parts->n < n && batch->seq_begin[s] * n >= rows * parts->n)
-            parts->first[parts->n++] = s;
-    }
-    parts->first[parts->n] = batch->n_seq;
-    for (int64_t k = 0; k <= parts->n; ++k) {
-        while (j < batch->n_pred && batch->pred_row[j] < batch->seq_begin[parts->first[k]]) ++j;
-        parts->begin[k] = j;
-    }
-}
-
-/* The parts of this process: all where they add to one gradient. */
-static r2__range r2__own_parts(const r2_ctx *ctx, const r2_model *model) {
-    const struct r2__parts *parts = model->parts;
-    const r2__range all = {0, parts->n};
-    return parts->apart || !r2__trains(model) ? r2__team_share(ctx, parts->n) : all;
-}
-
-/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it
-   is with large models, which gain nothing, and with adapters, which have one scratch. */
-static bool r2__is_small(const r2_model *model) {
-    return !model->lora && model->n_params <= R2__APART;
-}
-
-static int r2__part_threads(const r2_ctx *ctx, const r2_model *model) {
-    return r2__is_small(model) && model->parts->n > 1 ? r2__n_threads(ctx) : 1;
-}
-
-/* The context within part k: that of one thread, if threads take whole parts. */
-static r2_ctx r2__within(const r2_ctx *ctx, const r2_model *model) {
-    r2_ctx own = *ctx;
-    if (r2__part_threads(ctx, model) > 1) own.n_threads = 1;
-    return own;
-}
-
-/* Part k as a batch of its own, and room for it. */
-static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *batch, int64_t k) {
-    const struct r2__parts *parts = model->parts;
-    struct r2__work *w = &model->parts->work[k];
-    const int32_t first = parts->first[k], row = batch->seq_begin[first];
-    const int64_t from = parts->begin[k];
-    const r2_ctx own = r2__within(ctx, model);
-    r2_attention shape;
-    w->batch.n_seq = parts->first[k + 1] - first;
-    w->batch.token = batch->token + row;
-    w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
-    w->batch.pred_token = batch->pred_token + from;
-    w->batch.branch = batch->branch ? batch->branch + first : NULL;
-    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
-    if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
-                    r2_attention_scratch(&own, &shape)) != R2_OK)
-        return ctx->status;
-    for (int32_t s = 0; s <= w->batch.n_seq; ++s)
-        w->seq_begin[s] = batch->seq_begin[first + s] - row;
-    for (int32_t j = 0; j < w->batch.n_pred; ++j) w->pred_row[j] = batch->pred_row[from + j] - row;
-    w->batch.seq_begin = w->seq_begin;
-    w->batch.pred_row = w->pred_row;
-    r2__number_rows(w, &w->batch, model->config.n_vocab);
-    return R2_OK;
-}
-
-static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, float *logp,
-                             float *entropy) {
-    const int64_t from = model->parts->begin[k];
-    const r2_ctx own = r2__within(ctx, model);
-    r2_model part = *model;
-    part.work = &model->parts->work[k];
-    r2__decoder_fwd(&own, &part, &part.work->batch, 0, model->config.n_layer, logp + from,
-                    entropy ? entropy + from : NULL);
-}
-
-r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
-                     float *entropy) {
-    struct r2__parts *parts = model->parts;
-    r2_status status = R2_OK;
-    r2__range own;
-    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
-        r2__check_predictions(ctx, model, batch) != R2_OK)
-        return ctx->status;
-    if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
-    if (!parts) return ctx->status;
-    r2__cut_batch(parts, batch);
-    parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
-    parts->ready = false;
-    own = r2__own_parts(ctx, model);
-    for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
-        status = r2__part_init(ctx, model, batch, k);
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
-    parts->ready = status == R2_OK && r2__trains(model);
-    if (own.end - own.begin == parts->n) return status;
-    status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
-    if (!entropy) return status;
-    return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
-}
-
-static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
-                              const float *dlogp) {
-    const struct r2__parts *parts = model->parts;
-    const int64_t n = r2__n_trained(model);
-    const r2_ctx own = r2__within(ctx, model);
-    r2_model part = *model;
-    r2_lora lora;
-    part.work = &model->parts->work[k];
-    if (parts->apart) {
-        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
-        if (model->lora) {
-            lora = *model->lora;
-            lora.grad = part.grad;
-            part.lora = &lora;
-        }
-    }
-    r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
-}
-
-/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
-static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
-                          int64_t n) {
-    enum { BLOCK = 1024 };
-    const int threads = r2_threads(ctx, n * parts->n / 4);
-    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
-        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
-        for (int64_t k = 0; k < parts->n; ++k)
-            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
-    }
-}
-
-/* Whether the parts are as the forward of this batch left them. */
-static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const struct r2__parts *parts = model->parts;
-    r2__range own;
-    r2_ctx within;
-    if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
-        parts->begin[parts->n] != batch->n_pred)
-        return false;
-    own = r2__own_parts(ctx, model);
-    within = r2__within(ctx, model);
-    for (int64_t k = own.begin; k < own.end; ++k) {
-        const struct r2__work *w = &parts->work[k];
-        const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
-                                                    w->batch.branch);
-        if (!r2__work_fits(w, model) || r2_attention_scratch(&within, &shape) > w->max_scratch ||
-            w->n_rows != batch->seq_begin[parts->first[k + 1]] - batch->seq_begin[parts->first[k]])
-            return false; /* max_scratch: there are more threads */
-    }
-    return true;
-}
-
-r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
-    struct r2__parts *parts = model->parts;
-    const int64_t n = r2__n_trained(model);
-    r2_status status = R2_OK;
-    r2__range own;
-    if (!r2__parts_ready(ctx, model, batch))
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "backward: expected a forward of this batch before it, by a model with "
-                       "gradients and with the same adapters, recompute and threads");
-    parts->ready = false;
-    own = r2__own_parts(ctx, model);
-    if (parts->apart && parts->room < n * parts->n) {
-        r2_release(ctx, parts->grad);
-        parts->room = n * R2__PARTS;
-        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
-        if (!parts->grad) parts->room = 0, status = ctx->status;
-    }
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__backward_part(ctx, model, own.begin + k, dlogp));
-    if (!parts->apart) return status;
-    status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
-                             (uint64_t)n * sizeof *parts->grad);
-    if (status == R2_OK)
-        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
-    return status;
-}
+/* r2_forward and r2_backward cut a batch into parts and run the decoder on each: [E9]. */
 
 /* ---- AdamW ---- */
 
@@ -6461,15 +5826,6 @@ r2_adamw_config r2_adamw_config_default(void) {
     c.weight_decay = 0.0f;
     c.clip = 1.0f;
     return c;
-}
-
-static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
-                                 uint64_t *fingerprint) {
-    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
-                               R2__BOUND(c, beta2, 0.0, 0.999999),
-                               R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
-                               R2__BOUND(c, clip, 0.0, 1e30)};
-    return r2__check_bounds(ctx, who, range, 5, fingerprint);
 }
 
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
@@ -6527,99 +5883,83 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
     return R2_OK;
 }
 
-/* ---- one step of a training that may diverge ---- */
+/* ---- a training: what SFT and GRPO share ---- */
 
-/* What SFT and GRPO share: the optimiser, and the weights to go back to. */
+/* Where it is kept on disk, [E7]. */
+typedef struct r2__state {
+    const char *path;          /* NULL: nowhere                                           */
+    double every, saved, cost; /* seconds: between two saves; when, how long the last took */
+    uint64_t fingerprint;      /* of what the training begins with                        */
+    r2_text reports;           /* of all steps so far, end to end                         */
+} r2__state;
+
+/* Examples group by group, the optimiser, and the weights to go back to. */
 typedef struct r2__training {
     const char *name;
     r2_model *model;
-    int64_t step, n_steps;
-    r2_adamw opt;
-    float *kept;      /* the best weights so far; before any were measured, those before the last
-                         update                                                                  */
-    bool has_measured; /* on validation data: then ...                                 */
-    double lowest;     /* ... the loss of these weights                                */
-    int64_t n_worse;   /* ... and how many measurements ago that was                   */
-    /* on disk */
-    const char *path;            /* NULL: not kept there                  */
-    double every, saved, cost;   /* seconds: between two saves; when; how long the last one took */
-    uint64_t fingerprint;        /* of what the training begins with      */
-    r2_text reports;             /* of all steps so far, end to end       */
+    const r2_examples *ex;
+    const void *config; /* r2_sft_config or r2_grpo_config                              */
+    void (*tell)(const void *config, const void *report); /* calls the on_step of the config  */
     size_t report_size;
+    int64_t step, n_steps;
+    int32_t groups, patience; /* in a step; n_worse that ends the training, 0: none           */
+    uint64_t seed;
+    int32_t *order; /* of the groups, in this epoch                                 */
+    r2_adamw opt;
+    float *kept;       /* the best weights so far; before any were measured, those before the last
+                          update                                                              */
+    bool has_measured; /* on validation data: then ...                                        */
+    double lowest;     /* ... the loss of these weights                                       */
+    int64_t n_worse;   /* ... and how many measurements ago that was                          */
+    r2__state state;
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
+    const uint64_t n_groups = (uint64_t)(t->ex->n / t->ex->group);
     r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
     if (status != R2_OK) return status;
+    t->order = (int32_t *)r2_alloc(ctx, n_groups, sizeof *t->order);
     t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
-    if (!t->kept) return ctx->status;
+    if (!t->order || !t->kept) return ctx->status;
     memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
     return R2_OK;
 }
 
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
+    r2_release(ctx, t->order);
     r2_release(ctx, t->kept);
-    r2_text_free(ctx, &t->reports);
+    r2_text_free(ctx, &t->state.reports);
 }
 
-/* The state of a training on disk, [E7]. */
-static r2_status r2__training_save(r2_ctx *ctx, r2__training *t);
-static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *path, double every,
-                                   uint64_t fingerprint);
-
-/* Copies the report at byte *at of the steps so far and moves on; false: there are no more. */
-static bool r2__training_report(const r2__training *t, size_t *at, void *report) {
-    if (*at >= t->reports.len) return false;
-    memcpy(report, t->reports.data + *at, t->report_size);
-    *at += t->report_size;
-    return true;
+static bool r2__training_ends(const r2__training *t) {
+    return t->step >= t->n_steps || (t->patience > 0 && t->n_worse >= t->patience);
 }
 
-/* After a step: tells the progress, saves when it is time to, when there is nothing more to do, and
-   when the training is to stop. Saving takes no more than a hundredth of the time. */
-static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report,
-                                        bool ends) {
-    const int64_t done = ends ? t->n_steps : t->step + 1;
-    r2_status status, saved = R2_OK;
-    bool due;
-    ++t->step;
-    if (t->path) r2_text_add(ctx, &t->reports, (const char *)report, t->report_size);
-    status = r2_progress(ctx, t->name, done, t->n_steps);
-    due = r2_seconds() - t->saved >= fmax(t->every, 100.0 * t->cost);
-    if (t->path && (due || done == t->n_steps || status == R2_CANCELLED))
-        saved = r2__training_save(ctx, t);
-    return saved != R2_OK ? saved : status;
+/* [E7]: a step is done: tells its report and the progress, and saves when it is time to; a training
+   goes on from a state on disk; one that diverged ends, with the weights that were kept. */
+static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report);
+static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t);
+static r2_status r2__grpo_resume(r2_ctx *ctx, r2__training *t);
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value);
+
+/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
+static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
+    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
+    for (int64_t k = n - 1; k > 0; --k) {
+        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
+        int32_t at_k = order[k];
+        order[k] = order[j];
+        order[j] = at_k;
+    }
 }
 
-/* The first tensor whose values, weights or gradients, are not all finite and of usable size. */
-static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
-                                  int64_t *at_layer) {
-    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
-            const r2_tensor *t = &model->tensor[id];
-            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
-            *at_layer = t->per_layer ? layer : -1;
-            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
-                return t->name;
-        }
-    *at_layer = -1;
-    return model->lora ? "the adapters" : "all tensors together";
-}
-
-/* Ends a training that diverged; the model gets back the weights that were kept. */
-static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
-    int64_t layer = -1;
-    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
-    float *param = r2__trained_params(t->model);
-    char place[32] = "";
-    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
-    r2_fail(ctx, R2_DIVERGED,
-            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
-            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
-            t->has_measured ? "its best weights" : "the weights before the last update");
-    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
-    return ctx->status;
+/* The first example of group g of this step; shuffles anew where an epoch begins. */
+static int64_t r2__next_group(r2__training *t, int64_t g) {
+    const int64_t n_groups = t->ex->n / t->ex->group, drawn = t->step * t->groups + g;
+    if (drawn % n_groups == 0) r2__shuffle(t->order, n_groups, t->seed, drawn / n_groups);
+    return (int64_t)t->order[drawn % n_groups] * t->ex->group;
 }
 
 /* Updates the weights from their gradient. */
@@ -6684,40 +6024,6 @@ static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_
         return ctx->status;
     }
     for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
-    return R2_OK;
-}
-
-static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
-                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
-    const int32_t V = model->config.n_vocab;
-    if (c->n_samples < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_samples = %d, expected >= 1", c->n_samples);
-    if (c->max_new < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "generate: max_new = %d, expected >= 0", c->max_new);
-    if (!(c->temperature >= 0.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
-                       (double)c->temperature);
-    if (c->n_stop < 0 || (c->n_stop > 0 && !c->stop))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_stop = %d, expected as many tokens in stop",
-                       c->n_stop);
-    if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
-                       c->n_watch);
-    for (int32_t j = 0; j < c->n_watch; ++j)
-        if (c->watch[j] < 0 || c->watch[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: watch[%d] = %d, expected 0 to %d", j,
-                           c->watch[j], V - 1);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "generate: prompt %lld has %lld tokens, expected 1 to %d, which leaves "
-                           "%d new ones of n_ctx = %d",
-                           (long long)p, (long long)(begin[p + 1] - begin[p]),
-                           model->config.n_ctx - c->max_new, c->max_new, model->config.n_ctx);
-    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
-        if (token[r] < 0 || token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: token[%lld] = %d, expected 0 to %d",
-                           (long long)r, token[r], V - 1);
     return R2_OK;
 }
 
@@ -6871,37 +6177,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-/* ---- the closed vocabulary as a tokenizer ---- */
-
-static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
-                                  bool marks, r2_tokens *out) {
-    (void)marks; /* they are words like any other */
-    for (; len > 0 && *text == ' '; ++text) --len;
-    while (len > 0 && text[len - 1] == ' ') --len;
-    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
-}
-
-static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
-                                  const char *user, r2_tokens *out) {
-    (void)system;
-    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
-}
-
-static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
-                                r2_text *out) {
-    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
-}
-
-r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
-    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
-    return t;
-}
-
-r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
-    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
-}
-
-/* ---- marks ---- */
+/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
 
 static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
                                int64_t room, r2_mark *mark) {
@@ -6935,6 +6211,10 @@ r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2
         if (status == R2_OK) codec->markup.level[k] = level.id[0];
     }
     return status;
+}
+
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
 }
 
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
@@ -7013,98 +6293,7 @@ static r2_status r2__example_from_evidence(r2_ctx *ctx, const r2__example_source
     return status;
 }
 
-static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
-                                    r2__example *example) {
-    const r2_tokenizer *t = &from->codec->tokenizer;
-    const r2_record *record;
-    r2_status status;
-    if (example->failed) { /* lists that failed take nothing more */
-        r2_tokens_free(ctx, &example->prompt);
-        r2_tokens_free(ctx, &example->trace);
-    }
-    example->failed = false;
-    r2_tokens_clear(&example->prompt);
-    r2_tokens_clear(&example->trace);
-    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
-    record = &from->records->record[e];
-    example->step = (int32_t)record->step;
-    example->answer = (int32_t)record->answer;
-    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
-    if (status != R2_OK) return status;
-    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
-}
-
-static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
-    for (int64_t k = 0; k < part->n; ++k) r2_tokens_add(ctx, all, part->id[k]);
-}
-
-enum { R2__EXAMPLES_AT_ONCE = 1024 };
-
-/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
-   all[0], traces to all[1]. room (n): memory of the threads. */
-static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
-                                     int64_t first, int64_t n, r2__example *room,
-                                     r2_tokens all[2]) {
-    const r2_markup *mark = &from->codec->markup;
-    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
-        r2_ctx own = *ctx; /* a context serves one thread at a time */
-        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        const r2__example *example = &room[k];
-        int64_t e = first + k, length;
-        if (example->failed) { /* again: the caller's context takes the message */
-            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
-            if (status != R2_OK) return status;
-        }
-        r2__append_tokens(ctx, &all[0], &example->prompt);
-        r2__append_tokens(ctx, &all[1], &example->trace);
-        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
-        ex->prompt_begin[e + 1] = all[0].n;
-        ex->trace_begin[e + 1] = all[1].n;
-        ex->answer[e] = (int8_t)example->answer;
-        ex->step[e] = (int8_t)example->step;
-        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
-        if (length > ex->longest) ex->longest = (int32_t)length;
-    }
-    return R2_OK;
-}
-
-/* Copies a token list into memory of exactly its size. */
-static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
-    int32_t *copy = (int32_t *)r2_alloc(ctx, (uint64_t)tokens->n, sizeof *copy);
-    if (copy && tokens->n > 0) memcpy(copy, tokens->id, (size_t)tokens->n * sizeof *copy);
-    return copy;
-}
-
-static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
-    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
-    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
-    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
-    r2_status status = R2_OK;
-    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
-    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
-    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
-    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
-        status = R2_NO_MEMORY;
-    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
-        status = r2__examples_append(ctx, ex, from, first,
-                                     n - first < at_once ? n - first : at_once, room, all);
-    if (status == R2_OK) {
-        ex->prompt = r2__tokens_copy(ctx, &all[0]);
-        ex->trace = r2__tokens_copy(ctx, &all[1]);
-        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
-    }
-    for (int64_t k = 0; room && k < at_once; ++k) {
-        r2_tokens_free(ctx, &room[k].prompt);
-        r2_tokens_free(ctx, &room[k].trace);
-    }
-    r2_release(ctx, room);
-    r2_tokens_free(ctx, &all[0]);
-    r2_tokens_free(ctx, &all[1]);
-    return status;
-}
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from);
 
 static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
                                    int64_t n, int32_t group) {
@@ -7129,7 +6318,8 @@ r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *c
         memset(examples, 0, sizeof *examples);
         return r2_fail(ctx, R2_ARGUMENT,
                        "examples: teacher is given and prompt.words = %d, expected compact words: "
-                       "other traces come from records", (int)config->prompt.words);
+                       "other traces come from records",
+                       (int)config->prompt.words);
     }
     return r2__examples_make(ctx, examples, &from, n, config->group);
 }
@@ -7148,22 +6338,6 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     r2_release(ctx, examples->answer);
     r2_release(ctx, examples->step);
     memset(examples, 0, sizeof *examples);
-}
-
-/* Training needs answers. Reasoned sequences also need a trace of every example: without one, the
-   first token after the prompt would teach the direct mode. */
-static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex,
-                                    bool with_traces) {
-    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
-    for (int64_t e = 0; e < ex->n; ++e) {
-        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
-            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
-        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
-                           (long long)e);
-    }
-    return R2_OK;
 }
 
 /* ---- batches ---- */
@@ -7205,16 +6379,6 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
         return R2_OK;
     r2__batcher_free(ctx, b);
     return ctx->status;
-}
-
-/* Refuses a step whose rows an int32_t could not count. `outputs` of each prompt. */
-static r2_status r2__batch_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
-                                int32_t outputs, int64_t rows_each) {
-    if ((double)groups * group * outputs * (double)rows_each < (double)INT32_MAX) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: groups = %d of %d examples with %d outputs of up to %lld tokens, expected "
-                   "fewer than 2^31 tokens in a step",
-                   who, (int)groups, (int)group, (int)outputs, (long long)rows_each);
 }
 
 static void r2__batcher_clear(r2__batcher *b) { b->n_seq = b->n_row = b->n_pred = 0; }
@@ -7387,114 +6551,69 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
     report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
-/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
-static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
-    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
-    for (int64_t k = n - 1; k > 0; --k) {
-        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
-        int32_t at_k = order[k];
-        order[k] = order[j];
-        order[j] = at_k;
-    }
-}
-
-/* The first example of the drawn-th group of a training; shuffles anew where an epoch begins. */
-static int64_t r2__next_group(const r2_examples *ex, int32_t *order, uint64_t seed,
-                              int64_t drawn) {
-    int64_t n_groups = ex->n / ex->group;
-    if (drawn % n_groups == 0) r2__shuffle(order, n_groups, seed, drawn / n_groups);
-    return (int64_t)order[drawn % n_groups] * ex->group;
-}
-
-/* The order of the groups in the middle of an epoch. */
-static void r2__epoch_resume(const r2_examples *ex, int32_t *order, uint64_t seed, int64_t drawn) {
-    const int64_t n_groups = ex->n / ex->group;
-    if (drawn % n_groups) r2__shuffle(order, n_groups, seed, drawn / n_groups);
-}
-
-/* A digest of what there is to learn from. */
-static uint64_t r2__examples_fingerprint(const r2_examples *ex, uint64_t hash) {
-    const size_t n = (size_t)ex->n;
-    hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
-    hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
-    hash = r2__fnv_on(hash, ex->trace_begin, (n + 1) * sizeof *ex->trace_begin);
-    hash = r2__fnv_on(hash, ex->prompt, (size_t)ex->prompt_begin[n] * sizeof *ex->prompt);
-    hash = r2__fnv_on(hash, ex->trace, (size_t)ex->trace_begin[n] * sizeof *ex->trace);
-    return r2__fnv_on(hash, ex->answer, n);
-}
-
-/* The state of one training. */
+/* One r2_sft. */
 typedef struct r2__sft {
-    r2__training run;
-    const r2_examples *ex;
+    r2__training base;
     const r2_sft_config *config;
     r2__batcher b;
     r2__sft_row *row; /* one for each sequence of a batch */
-    int32_t *order;   /* of the groups, in this epoch     */
 } r2__sft;
 
-static void r2__sft_batch(r2__sft *t, int64_t step) {
-    const r2_examples *ex = t->ex;
-    const r2_sft_config *config = t->config;
-    int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
+/* Writes a batch of n groups, the first of them reasoned: those drawn for this step, or the groups
+   of `valid` from `begin` on. */
+static void r2__sft_batch(r2__sft *t, const r2_examples *valid, int64_t begin, int64_t n) {
+    const r2_examples *ex = valid ? valid : t->base.ex;
+    const int64_t n_reasoned = (int64_t)(t->config->reasoned_share * (float)n + 0.5f);
     r2__batcher_clear(&t->b);
-    for (int32_t g = 0; g < config->groups; ++g) {
-        int64_t first = r2__next_group(ex, t->order, config->seed, step * config->groups + g);
+    for (int64_t g = 0; g < n; ++g) {
+        const int64_t first = valid ? (begin + g) * ex->group : r2__next_group(&t->base, g);
         for (int32_t k = 0; k < ex->group; ++k)
             t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, first + k, g < n_reasoned);
     }
 }
 
-/* The losses of the batch, in groups of `group`, with the weights as they are. */
-static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2_forward(ctx, t->run.model, &batch, t->b.logp, NULL);
+/* The losses of the batch, in groups of `group`, with the weights as they are; their weighted
+   sum. */
+static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report,
+                                 double *loss) {
+    const r2_sft_config *c = t->config;
+    const r2_batch batch = r2__batch_view(&t->b);
+    const r2_status status = r2_forward(ctx, t->base.model, &batch, t->b.logp, NULL);
     if (status != R2_OK) return status;
-    r2__sft_loss(&t->b, t->row, group, t->config, report);
+    r2__sft_loss(&t->b, t->row, group, c, report);
+    *loss = (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
+            (double)c->list_weight * (double)report->list_loss;
     return R2_OK;
 }
 
-static double r2__sft_total(const r2_sft_config *c, const r2_sft_report *report) {
-    return (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
-           (double)c->list_weight * (double)report->list_loss;
-}
-
-static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
+/* One update by a batch: forward, losses, backward, AdamW. */
+static r2_status r2__sft_update(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    const r2_batch batch = r2__batch_view(&t->b);
+    double loss;
+    r2_status status = r2__sft_measure(ctx, t, t->base.ex->group, report, &loss);
     if (status != R2_OK) return status;
-    if (!isfinite(r2__sft_total(t->config, report)))
-        return r2__diverged(ctx, &t->run, "the loss", NULL);
-    r2_zero_grad(ctx, t->run.model);
-    status = r2_backward(ctx, t->run.model, &batch, t->b.dlogp);
+    if (!isfinite(loss)) return r2__diverged(ctx, &t->base, "the loss", NULL);
+    r2_zero_grad(ctx, t->base.model);
+    status = r2_backward(ctx, t->base.model, &batch, t->b.dlogp);
     if (status != R2_OK) return status;
-    return r2__training_update(ctx, &t->run, report->lr, &report->grad_norm);
+    return r2__training_update(ctx, &t->base, report->lr, &report->grad_norm);
 }
 
 /* The loss of all groups of config->valid, in batches of the size used for training. */
 static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
-    const r2_sft_config *c = t->config;
-    const r2_examples *ex = c->valid;
-    const int64_t n_groups = ex->n / ex->group;
-    int64_t n = 0;
+    const r2_examples *ex = t->config->valid;
+    const int64_t n_groups = ex->n / ex->group, most = t->config->groups;
+    r2_status status = R2_OK;
     *loss = 0.0;
-    for (int64_t g = 0; g < n_groups; g += n) {
-        const int64_t left = n_groups - g;
+    for (int64_t g = 0; g < n_groups && status == R2_OK; g += most) {
+        const int64_t n = n_groups - g < most ? n_groups - g : most;
         r2_sft_report part;
-        r2_status status;
-        int64_t n_reasoned;
-        n = left < c->groups ? left : c->groups;
-        n_reasoned = (int64_t)(c->reasoned_share * (float)n + 0.5f);
-        r2__batcher_clear(&t->b);
-        for (int64_t k = 0; k < n * ex->group; ++k)
-            t->row[k] =
-                r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
-        status = r2__sft_measure(ctx, t, ex->group, &part);
-        if (status != R2_OK) return status;
-        *loss += (double)n / (double)n_groups * r2__sft_total(c, &part);
+        double own = 0.0;
+        r2__sft_batch(t, ex, g, n);
+        status = r2__sft_measure(ctx, t, ex->group, &part, &own);
+        *loss += (double)n / (double)n_groups * own;
     }
-    return R2_OK;
+    return status;
 }
 
 /* Measures config->valid when it is time to, and keeps the weights of the lowest loss. Without it,
@@ -7502,137 +6621,88 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
 static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     const r2_sft_config *c = t->config;
     const int64_t done = report->step + 1;
-    r2__training *run = &t->run;
+    r2__training *base = &t->base;
     r2_sft_report again;
     double loss = 0.0;
     r2_status status;
     report->valid_loss = NAN;
     if (done != c->n_steps && (!c->valid || done % c->valid_every != 0)) return R2_OK;
     status = c->valid ? r2__sft_valid_loss(ctx, t, &loss)
-                      : r2__sft_measure(ctx, t, t->ex->group, &again);
+                      : r2__sft_measure(ctx, t, base->ex->group, &again, &loss);
     if (status != R2_OK) return status;
-    if (!isfinite(c->valid ? loss : r2__sft_total(c, &again)))
-        return r2__diverged(ctx, run, "the loss after it", NULL);
+    if (!isfinite(loss)) return r2__diverged(ctx, base, "the loss after it", NULL);
     if (!c->valid) return R2_OK;
     report->valid_loss = (float)loss;
-    run->n_worse++;
-    if (run->has_measured && !(loss < run->lowest)) return R2_OK;
-    run->n_worse = 0;
-    run->lowest = loss;
-    run->has_measured = true;
-    memcpy(run->kept, r2__trained_params(run->model), (size_t)run->opt.n_params * sizeof(float));
+    base->n_worse++;
+    if (base->has_measured && !(loss < base->lowest)) return R2_OK;
+    base->n_worse = 0;
+    base->lowest = loss;
+    base->has_measured = true;
+    memcpy(base->kept, r2__trained_params(base->model), (size_t)base->opt.n_params * sizeof(float));
     return R2_OK;
 }
 
-/* What can be said of a configuration without the examples. */
-static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates,
-                                  uint64_t *fingerprint) {
-    const double least = validates ? 1.0 : 0.0;
-    const r2__bound range[] = {
-        R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
-        R2__BOUND(c, groups, 1.0, R2__MOST),         R2__BOUND(c, reasoned_share, 0.0, 1.0),
-        R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
-        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
-        R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "sft", range, 10, fingerprint);
-    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, fingerprint) : status;
-}
-
-static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL, NULL);
-    if (status == R2_OK)
-        status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
-    if (status != R2_OK || !c->valid) return status;
-    return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
-}
-
 static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
-    const r2_examples *ex = t->ex, *valid = t->config->valid;
-    int32_t group = ex->group, longest = ex->longest;
-    int64_t per_batch;
-    r2_status status;
-    if (valid && valid->group > group) group = valid->group;
-    if (valid && valid->longest > longest) longest = valid->longest;
-    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1,
-                            (int64_t)longest + R2_N_ANSWERS);
+    const r2_examples *ex = t->base.ex, *valid = t->config->valid;
+    const int32_t group = valid && valid->group > ex->group ? valid->group : ex->group;
+    const int64_t longest = valid && valid->longest > ex->longest ? valid->longest : ex->longest;
+    const int64_t n_seq = (int64_t)t->config->groups * group;
+    r2_status status = r2__check_step_size(ctx, "sft", t->config->groups, group, 1,
+                                           longest + R2_N_ANSWERS);
+    if (status == R2_OK)
+        status = r2__batcher_init(ctx, &t->b, n_seq, n_seq * longest,
+                                  n_seq * (longest + R2_N_ANSWERS));
+    if (status == R2_OK) status = r2__training_init(ctx, &t->base, &t->config->adamw);
     if (status != R2_OK) return status;
-    per_batch = (int64_t)t->config->groups * group;
-    status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
-                              per_batch * ((int64_t)longest + R2_N_ANSWERS));
-    if (status != R2_OK) return status;
-    status = r2__training_init(ctx, &t->run, &t->config->adamw);
-    if (status != R2_OK) return status;
-    t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
-    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
-    return t->order && t->row ? R2_OK : R2_NO_MEMORY;
+    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)n_seq, sizeof *t->row);
+    return t->row ? R2_OK : ctx->status;
 }
 
-static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
-    r2_release(ctx, t->order);
-    r2_release(ctx, t->row);
-    r2__training_free(ctx, &t->run);
-    r2__batcher_free(ctx, &t->b);
-}
-
-static bool r2__sft_ends(const r2__sft *t) {
-    return t->run.step >= t->run.n_steps ||
-           (t->config->valid && t->run.n_worse >= t->config->patience);
-}
-
-/* Step number t->run.step. */
-static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
+static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t) {
     const r2_sft_config *c = t->config;
     const int64_t warmup = c->warmup < c->n_steps / 5 ? c->warmup : c->n_steps / 5;
     r2_sft_report report;
     r2_status status;
     memset(&report, 0, sizeof report);
-    report.step = t->run.step;
+    report.step = t->base.step;
     report.n_steps = c->n_steps;
     report.lr = r2_lr_cosine(report.step, c->n_steps, warmup, c->lr, c->lr_floor);
-    r2__sft_batch(t, report.step);
-    status = r2__sft_step(ctx, t, &report);
+    r2__sft_batch(t, NULL, 0, c->groups);
+    status = r2__sft_update(ctx, t, &report);
     if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
-    if (status != R2_OK) return status;
-    if (c->on_step) c->on_step(c->on_step_data, &report);
-    return r2__training_step_done(ctx, &t->run, &report, r2__sft_ends(t));
+    return status == R2_OK ? r2__training_step_done(ctx, &t->base, &report) : status;
 }
 
-/* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
-static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
-    const r2_sft_config *c = t->config;
-    r2_sft_report report;
-    size_t at = 0;
-    uint64_t fingerprint;
-    r2_status status;
-    if (!c->state_path) return R2_OK;
-    t->run.report_size = sizeof(r2_sft_report);
-    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
-    if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
-    r2__sft_settings(ctx, c, false, &fingerprint); /* they were checked before */
-    status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, fingerprint);
-    while (c->on_step && status == R2_OK && r2__training_report(&t->run, &at, &report))
-        c->on_step(c->on_step_data, &report);
-    r2__epoch_resume(t->ex, t->order, c->seed, t->run.step * c->groups);
-    return status;
+static void r2__sft_tell(const void *config, const void *report) {
+    const r2_sft_config *c = (const r2_sft_config *)config;
+    if (c->on_step) c->on_step(c->on_step_data, (const r2_sft_report *)report);
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
-    r2_status status = r2__sft_check(ctx, examples, config);
+    r2_status status = r2__check_sft(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
-    t.run.name = "sft";
-    t.run.model = model;
-    t.run.n_steps = config->n_steps;
-    t.ex = examples;
     t.config = config;
+    t.base.name = "sft";
+    t.base.model = model;
+    t.base.ex = examples;
+    t.base.config = config;
+    t.base.tell = r2__sft_tell;
+    t.base.report_size = sizeof(r2_sft_report);
+    t.base.n_steps = config->n_steps;
+    t.base.groups = config->groups;
+    t.base.seed = config->seed;
+    t.base.patience = config->valid ? config->patience : 0;
     status = r2__sft_alloc(ctx, &t);
-    if (status == R2_OK) status = r2__sft_resume(ctx, &t);
-    while (status == R2_OK && !r2__sft_ends(&t)) status = r2__sft_advance(ctx, &t);
-    if (status == R2_OK && t.run.has_measured)
-        memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
-    r2__sft_free(ctx, &t);
+    if (status == R2_OK) status = r2__sft_resume(ctx, &t.base);
+    while (status == R2_OK && !r2__training_ends(&t.base)) status = r2__sft_step(ctx, &t);
+    if (status == R2_OK && t.base.has_measured)
+        memcpy(r2__trained_params(model), t.base.kept, (size_t)t.base.opt.n_params * sizeof(float));
+    r2_release(ctx, t.row);
+    r2__training_free(ctx, &t.base);
+    r2__batcher_free(ctx, &t.b);
     return status;
 }
 
@@ -7774,12 +6844,6 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32
     return status;
 }
 
-static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->codec.check) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the codec of the examples has check = NULL, expected a "
-                   "checker of outputs", who);
-}
-
 /* ---- the loop ---- */
 
 /* One output of a rollout. */
@@ -7795,12 +6859,11 @@ typedef struct r2__rl_sample {
 
 /* The state of one r2_grpo. */
 typedef struct r2__grpo {
-    r2__training run;
+    r2__training base;
     r2_model reference;
     const r2_examples *ex;
     const r2_grpo_config *config;
     r2__batcher b;
-    int32_t *order;
     r2__prompts prompts;   /* (groups * group)                            */
     r2__rl_sample *sample; /* (prompts * n_samples), prompt after prompt  */
     int64_t n_sample;
@@ -7809,11 +6872,11 @@ typedef struct r2__grpo {
 } r2__grpo;
 
 /* The prompts of the step's groups, each followed by <think>: RL trains reasoning. */
-static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
+static void r2__grpo_prompts(r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     rl->prompts.n = 0;
     for (int32_t g = 0; g < c->groups; ++g) {
-        int64_t first = r2__next_group(rl->ex, rl->order, c->seed, step * c->groups + g);
+        const int64_t first = r2__next_group(&rl->base, g);
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
@@ -8019,33 +7082,34 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
 /* Whether the model still gives probabilities. */
 static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
     for (int32_t j = 0; j < rl->b.n_pred; ++j)
-        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->run, "a log-probability", NULL);
+        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->base, "a log-probability", NULL);
     return R2_OK;
 }
 
 /* Samples outputs, measures them with the model and with the reference, and rewards them. */
-static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
+static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
     const r2__prompts *prompts = &rl->prompts;
     r2_generate_config how = r2_generate_config_default();
     r2_generation gen;
     r2_batch batch;
     r2_status status;
-    r2__grpo_prompts(rl, step);
+    r2__grpo_prompts(rl);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
     how.n_token = rl->ex->codec.tokenizer.n_tokens;
-    how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin,
+    how.seed = r2_hash(c->seed, (uint64_t)report->step, R2_STREAM_SAMPLE);
+    status = r2__generate(ctx, rl->base.model, NULL, &how, prompts->n, prompts->begin,
                           prompts->token, &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
-    if (status == R2_OK) status = r2_forward(ctx, rl->run.model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK)
+        status = r2_forward(ctx, rl->base.model, &batch, rl->logp_old, rl->entropy);
     if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->logp_old);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         int32_t level = rl->sample[o].level_pred;
@@ -8066,12 +7130,12 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
         float norm = 0.0f;
         if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
-        else status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, rl->entropy);
+        else status = r2_forward(ctx, rl->base.model, &batch, rl->b.logp, rl->entropy);
         if (status != R2_OK) break;
         r2__grpo_loss(rl, report);
-        r2_zero_grad(ctx, rl->run.model);
-        status = r2_backward(ctx, rl->run.model, &batch, rl->b.dlogp);
-        if (status == R2_OK) status = r2__training_update(ctx, &rl->run, lr, &norm);
+        r2_zero_grad(ctx, rl->base.model);
+        status = r2_backward(ctx, rl->base.model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2__training_update(ctx, &rl->base, lr, &norm);
         report->grad_norm = (double)norm;
     }
     return status;
@@ -8080,7 +7144,7 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 /* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
    is not trained is the model's own. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_model *model = rl->run.model;
+    const r2_model *model = rl->base.model;
     const r2_arena empty = {NULL, 0, 0};
     r2_model *reference = &rl->reference;
     *reference = *model;
@@ -8108,9 +7172,9 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     const r2_examples *ex = rl->ex;
     int64_t n_prompt, n_pred;
-    r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
-                                          R2_N_ANSWERS);
+    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
+                                           (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
+                                               R2_N_ANSWERS);
     if (status != R2_OK) return status;
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
@@ -8122,15 +7186,14 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
-    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *rl->order);
     rl->sample = (r2__rl_sample *)r2_alloc(ctx, (uint64_t)rl->n_sample, sizeof *rl->sample);
     rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
-    if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
+    if (!rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2__training_init(ctx, &rl->run, &c->adamw);
+    status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
     return r2__grpo_reference(ctx, rl);
 }
@@ -8138,95 +7201,60 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
     r2__prompts_free(ctx, &rl->prompts);
-    r2_release(ctx, rl->order);
     r2_release(ctx, rl->sample);
     r2_release(ctx, rl->logp_old);
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
     r2_release(ctx, rl->list);
-    r2__training_free(ctx, &rl->run);
+    r2__training_free(ctx, &rl->base);
     r2_model_free(ctx, &rl->reference);
 }
 
-/* What can be said of a configuration without the examples. */
-static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint) {
-    const r2_reward_config *w = &c->reward;
-    const r2__bound range[] = {
-        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
-        R2__BOUND(c, groups, 1.0, R2__MOST),       R2__BOUND(c, n_samples, 1.0, 64.0),
-        R2__BOUND(c, n_updates, 1.0, R2__MOST),    R2__BOUND(c, max_new, 1.0, R2__MOST),
-        R2__BOUND(c, temperature, 0.0, 1000.0),    R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
-        R2__BOUND(c, eps_low, 0.0, 1.0),           R2__BOUND(c, eps_high, 0.0, R2__MOST),
-        R2__BOUND(c, beta, 0.0, R2__MOST),         R2__BOUND(c, sft_weight, 0.0, R2__MOST),
-        R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
-        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
-        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
-    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
-}
-
-static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status = r2__grpo_settings(ctx, c, NULL);
-    if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
-    if (status != R2_OK) return status;
-    return r2__codec_check(ctx, "grpo", examples);
-}
-
-/* Step number rl->run.step. After the last update one more look tells whether it was one too
-   much. */
-static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
+/* One step. After the last update one more look tells whether it was one too much. */
+static r2_status r2__grpo_step(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    const int64_t step = rl->run.step;
     r2_grpo_report report;
     r2_status status;
     memset(&report, 0, sizeof report);
-    report.step = step;
+    report.step = rl->base.step;
     report.n_steps = c->n_steps;
-    status = r2__grpo_rollout(ctx, rl, step, &report);
+    status = r2__grpo_rollout(ctx, rl, &report);
     if (status == R2_OK)
-        status = r2__grpo_update(ctx, rl, r2_lr_cosine(step, c->n_steps, 3, c->lr, 0.1f), &report);
-    if (status == R2_OK && step + 1 == c->n_steps) {
-        r2_batch batch = r2__batch_view(&rl->b);
-        status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
+        status = r2__grpo_update(ctx, rl, r2_lr_cosine(report.step, c->n_steps, 3, c->lr, 0.1f),
+                                 &report);
+    if (status == R2_OK && report.step + 1 == c->n_steps) {
+        const r2_batch batch = r2__batch_view(&rl->b);
+        status = r2_forward(ctx, rl->base.model, &batch, rl->b.logp, NULL);
         if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
     }
-    if (status != R2_OK) return status;
-    if (c->on_step) c->on_step(c->on_step_data, &report);
-    return r2__training_step_done(ctx, &rl->run, &report, false);
+    return status == R2_OK ? r2__training_step_done(ctx, &rl->base, &report) : status;
 }
 
-/* As r2__sft_resume. */
-static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_grpo_config *c = rl->config;
-    r2_grpo_report report;
-    size_t at = 0;
-    uint64_t fingerprint;
-    r2_status status;
-    if (!c->state_path) return R2_OK;
-    fingerprint = r2__examples_fingerprint(rl->ex, c->seed);
-    rl->run.report_size = sizeof(r2_grpo_report);
-    r2__grpo_settings(ctx, c, &fingerprint);
-    status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, fingerprint);
-    while (c->on_step && status == R2_OK && r2__training_report(&rl->run, &at, &report))
-        c->on_step(c->on_step_data, &report);
-    r2__epoch_resume(rl->ex, rl->order, c->seed, rl->run.step * c->groups);
-    return status;
+static void r2__grpo_tell(const void *config, const void *report) {
+    const r2_grpo_config *c = (const r2_grpo_config *)config;
+    if (c->on_step) c->on_step(c->on_step_data, (const r2_grpo_report *)report);
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config) {
     r2__grpo rl;
-    r2_status status = r2__grpo_check(ctx, examples, config);
+    r2_status status = r2__check_grpo(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
-    rl.run.name = "grpo";
-    rl.run.model = model;
-    rl.run.n_steps = config->n_steps;
     rl.ex = examples;
     rl.config = config;
+    rl.base.name = "grpo";
+    rl.base.model = model;
+    rl.base.ex = examples;
+    rl.base.config = config;
+    rl.base.tell = r2__grpo_tell;
+    rl.base.report_size = sizeof(r2_grpo_report);
+    rl.base.n_steps = config->n_steps;
+    rl.base.groups = config->groups;
+    rl.base.seed = config->seed;
     status = r2__grpo_init(ctx, &rl);
-    if (status == R2_OK) status = r2__grpo_resume(ctx, &rl);
-    while (status == R2_OK && rl.run.step < config->n_steps) status = r2__grpo_advance(ctx, &rl);
+    if (status == R2_OK) status = r2__grpo_resume(ctx, &rl.base);
+    while (status == R2_OK && !r2__training_ends(&rl.base)) status = r2__grpo_step(ctx, &rl);
     r2__grpo_free(ctx, &rl);
     return status;
 }
@@ -8514,7 +7542,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
     const bool checked = trace && config->mode == R2_REASONED;
     r2__trace_counts counts = {0, 0, 0};
-    r2_status status = checked ? r2__codec_check(ctx, "score", examples) : R2_OK;
+    r2_status status = checked ? r2__check_codec(ctx, "score", examples) : R2_OK;
     if (trace) memset(trace, 0, sizeof *trace);
     for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
         int64_t n = examples->n - first < slice ? examples->n - first : slice;
@@ -8554,7 +7582,7 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                    int64_t n, r2_reasoning *out) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
-    r2_status status = r2__codec_check(ctx, "think", examples);
+    r2_status status = r2__check_codec(ctx, "think", examples);
     if (status != R2_OK) return status;
     if (first < 0 || n < 1 || n > examples->n - first)
         return r2_fail(ctx, R2_ARGUMENT,
@@ -8618,26 +7646,6 @@ r2_run_config r2_run_config_full(void) {
     config.sft.groups = 32;
     config.grpo.n_steps = 300;
     return config;
-}
-
-/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
-static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
-    const r2__bound range[] = {
-        R2__BOUND(c, n_groups, 1.0, R2__MOST),     R2__BOUND(c, n_sampled, 1.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST),  R2__BOUND(c, min_train, 0.0, R2__MOST),
-        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
-        R2__BOUND(c, n_cases, 0.0, 1e15),          R2__BOUND(c, step_share, 0.0, 1.0),
-        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
-        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
-        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
-        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
-    r2_model_config model = c->model;
-    r2_grpo_config grpo = c->grpo;
-    r2_status status = r2__check_bounds(ctx, "run", range, 11, NULL);
-    model.n_vocab = model.n_ctx = grpo.max_new = 1;
-    if (status == R2_OK) status = r2__check_config(ctx, &model);
-    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0, NULL);
-    return status == R2_OK ? r2__grpo_settings(ctx, &grpo, NULL) : status;
 }
 
 /* All draws of the run follow from its one seed, but for ties of equal times: split.seed. */
@@ -8757,7 +7765,7 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_c
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_check(ctx, config);
+    status = r2__check_run(ctx, config);
     if (status == R2_OK) status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
@@ -8852,7 +7860,7 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_check(ctx, c); /* it may have been changed since */
+    status = r2__check_run(ctx, c); /* it may have been changed since */
     if (status == R2_OK) status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
@@ -9088,188 +8096,6 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n) {
     for (int64_t k = 0; k < n; ++k) r2_reasoning_free(ctx, &recommendation[k].reasoning);
     memset(recommendation, 0, (size_t)n * sizeof *recommendation);
-}
-
-/* ---- on disk ---- */
-
-enum { R2__RUN_FILES = 4 };
-static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
-                                                         "codebook.json", "config.json"};
-
-r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    r2_text text[R2__RUN_FILES];
-    if (!run->model.n_params)
-        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
-    if (run->model.lora && !run->model.lora->merged)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "%s: the model has adapters that are not merged, expected r2_lora_merge "
-                       "before, or r2_lora_save instead",
-                       directory);
-    memset(text, 0, sizeof text);
-    r2__tensors_text(ctx, &run->model, false, &text[0]);
-    r2__vocab_lines(ctx, &run->vocab, &text[1]);
-    r2__codebook_json(ctx, &run->codebook, &text[2]);
-    r2__config_text(ctx, &run->model.config, &text[3]);
-    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
-}
-
-/* The shape of a saved model must be that of the run. */
-static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
-    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &found);
-    r2__config_text(ctx, &run->model.config, &expected);
-    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
-    if (status == R2_OK && (found.len != expected.len ||
-                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
-        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
-    r2_text_free(ctx, &found);
-    r2_text_free(ctx, &expected);
-    return status;
-}
-
-/* So must its words. */
-static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
-    const r2_vocab *own = &run->vocab;
-    r2_vocab found;
-    r2_status status;
-    memset(&found, 0, sizeof found);
-    status = r2_vocab_load(ctx, &found, path);
-    if (status == R2_OK && found.n_words != own->n_words)
-        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
-                         (int)own->n_words, (int)found.n_words);
-    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
-        if (strcmp(found.word[w], own->word[w]) != 0)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
-                             (int)w + 1, own->word[w], found.word[w]);
-    r2_vocab_free(ctx, &found);
-    return status;
-}
-
-r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_codebook codebook = run->codebook;
-    r2_examples train;
-    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
-    memset(&train, 0, sizeof train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
-    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2__run_examples(ctx, run, &codebook, &train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
-    if (status == R2_OK) {
-        r2_examples_free(ctx, &run->train);
-        run->train = train;
-        run->codebook = codebook;
-    } else {
-        r2_examples_free(ctx, &train);
-    }
-    return status;
-}
-
-/* ---- a model of other data ---- */
-
-/* How many buckets of each field a vocabulary has words for. */
-static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        char word[40];
-        int32_t n = 0;
-        do r2__fact_word(word, sizeof word, (r2_field)f, n);
-        while (r2_vocab_find(vocab, word) >= 0 && ++n < R2_MAX_BUCKETS);
-        codebook->n_bucket[f] = n;
-    }
-}
-
-/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
-   highest. */
-static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
-    if (bucket == 0 || n_theirs < 2) return 0;
-    if (n < 3) return n_theirs / 2;
-    return 1 + ((bucket - 1) * (n_theirs - 2) + (n - 2) / 2) / (n - 2);
-}
-
-/* word (words of the run) = the word of `vocab`, whose buckets are `theirs`, that each means; the
-   codebook of the run gets the weights of theirs. */
-static r2_status r2__words_there(r2_ctx *ctx, const r2_run *run, const r2_vocab *vocab,
-                                 const r2_codebook *theirs, r2_codebook *codebook, int32_t *word) {
-    for (int32_t w = 0; w < run->vocab.n_words; ++w)
-        word[w] = r2_vocab_find(vocab, run->vocab.word[w]);
-    for (int f = 0; f < R2_N_FIELDS; ++f)
-        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
-            const int32_t there = r2__bucket_there(b, codebook->n_bucket[f], theirs->n_bucket[f]);
-            char own[40], other[40];
-            r2__fact_word(own, sizeof own, (r2_field)f, b);
-            r2__fact_word(other, sizeof other, (r2_field)f, there);
-            word[r2_vocab_find(&run->vocab, own)] = r2_vocab_find(vocab, other);
-            codebook->weight[f][b] = theirs->weight[f][there];
-        }
-    for (int32_t w = 0; w < run->vocab.n_words; ++w)
-        if (word[w] < 0)
-            return r2_fail(ctx, R2_FORMAT, "the model has no word \"%s\"", run->vocab.word[w]);
-    return R2_OK;
-}
-
-/* Copies all weights, the rows of words as `word` says. Errors: R2_FORMAT (another shape). */
-static r2_status r2__copy_there(r2_ctx *ctx, r2_model *to, const r2_model *from,
-                                const int32_t *word) {
-    const size_t width = (size_t)to->config.d_model;
-    const r2_model_config *a = &from->config, *b = &to->config;
-    if (a->n_layer != b->n_layer || a->n_head != b->n_head || a->n_kv_head != b->n_kv_head ||
-        a->d_model != b->d_model || a->d_ff != b->d_ff || a->qkv_bias != b->qkv_bias ||
-        a->tied != b->tied || a->rope_theta != b->rope_theta || a->norm_eps != b->norm_eps)
-        return r2_fail(ctx, R2_FORMAT, "the model has another shape than that of the run");
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
-        for (int64_t layer = 0; layer < r2__tensor_layers(to, id); ++layer) {
-            float *w = r2_weight(to, (r2_tensor_id)id, layer);
-            const float *theirs = r2_weight(from, (r2_tensor_id)id, layer);
-            if (id != R2_EMBED && id != R2_HEAD)
-                memcpy(w, theirs, (size_t)r2__tensor_size(&to->tensor[id]) * sizeof *w);
-            else
-                for (int32_t k = 0; k < to->config.n_vocab; ++k)
-                    memcpy(w + (size_t)k * width, theirs + (size_t)word[k] * width,
-                           width * sizeof *w);
-        }
-    return R2_OK;
-}
-
-r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_codebook theirs = run->codebook, codebook = run->codebook;
-    r2_vocab vocab;
-    r2_model model;
-    r2_examples train;
-    int32_t *word = (int32_t *)r2_alloc(ctx, (uint64_t)run->vocab.n_words, sizeof *word);
-    r2_status status = ctx->status;
-    if (word) status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
-    memset(&vocab, 0, sizeof vocab), memset(&model, 0, sizeof model);
-    memset(&train, 0, sizeof train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2_vocab_load(ctx, &vocab, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) r2__vocab_buckets(&vocab, &theirs);
-    if (status == R2_OK) status = r2_codebook_load(ctx, &theirs, path);
-    if (status == R2_OK)
-        status = r2_model_load_dir(ctx, &model, directory, run->model.config.n_ctx, false);
-    if (status == R2_OK && model.config.n_vocab != vocab.n_words)
-        status = r2_fail(ctx, R2_FORMAT, "%s: %d words, the model has %d", directory,
-                         (int)vocab.n_words, (int)model.config.n_vocab);
-    if (status == R2_OK) status = r2__words_there(ctx, run, &vocab, &theirs, &codebook, word);
-    if (status == R2_OK) status = r2__run_examples(ctx, run, &codebook, &train);
-    if (status == R2_OK) status = r2__copy_there(ctx, &run->model, &model, word);
-    if (status == R2_OK) {
-        r2_examples change = run->train;
-        run->train = train, train = change;
-        run->codebook = codebook;
-    }
-    r2_examples_free(ctx, &train);
-    r2_model_free(ctx, &model);
-    r2_vocab_free(ctx, &vocab);
-    r2_release(ctx, word);
-    return status;
 }
 
 /* ######################################################## PART TWO: THE ENGINE ROOM ########### */
@@ -9675,6 +8501,13 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena) {
         arena->blocks = next;
     }
     arena->used = arena->reserved = 0;
+}
+
+static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
+    size_t len = strlen(text);
+    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
+    if (copy) memcpy(copy, text, len);
+    return copy;
 }
 
 /* ---- text ---- */
@@ -10560,6 +9393,308 @@ double r2_seconds(void) {
 #else /* Windows without UCRT, whose clock() is that of the wall */
     return (double)clock() / CLOCKS_PER_SEC;
 #endif
+}
+
+/* ---- what callers pass: settings, questions, batches, examples ---- */
+
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
+    const r2__bound bound[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_train, 0.0, R2__MOST)};
+    return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
+}
+
+static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config) {
+    if (config->k < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected k >= 0", (long long)config->k);
+    if ((int)config->law < 0 || (int)config->law > R2_CHAINS_UNIFORM_USERS)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: law = %d, expected 0 to %d", (int)config->law,
+                       (int)R2_CHAINS_UNIFORM_USERS);
+    return R2_OK;
+}
+
+/* `no_item`: R2_NO_ITEM is allowed. */
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
+                                    bool no_item) {
+    int64_t degree;
+    if ((int64_t)q->user >= g->n_users)
+        return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
+                       (unsigned)q->user, (long long)g->n_users);
+    if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
+        return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
+                       (unsigned)q->item, (long long)g->n_items);
+    degree = r2_graph_user_degree(g, q->user);
+    if (q->n_history < 0 || q->n_history > degree)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "question: n_history = %d, expected 0 to %lld, the "
+                       "interactions of user %u",
+                       (int)q->n_history, (long long)degree, (unsigned)q->user);
+    if (q->step < 0 || q->step > 4)
+        return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
+    if (q->future < 0 || q->future > g->n_edges)
+        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
+                       (long long)q->future, (long long)g->n_edges);
+    if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
+                             (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "question: other_user = %u, other_item = %u, expected "
+                       "another user and another item of the graph",
+                       (unsigned)q->other_user, (unsigned)q->other_item);
+    return R2_OK;
+}
+
+static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                                  const r2_evidence *evidence) {
+    const int32_t step = r2__step(evidence);
+    if (config->schedule >= R2_N_SCHEDULES)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
+                       (int)config->schedule, R2_N_SCHEDULES - 1);
+    if (config->words >= R2_N_WORDS)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d", (int)config->words,
+                       R2_N_WORDS - 1);
+    if (step > R2_STEP_ASK || step < r2_schedule_first_step(config->schedule))
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
+                       (int)step, r2_schedule_name(config->schedule),
+                       (int)r2_schedule_first_step(config->schedule), R2_STEP_ASK);
+    if (step < R2_STEP_ASK && evidence->n_chains < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
+                       (int)step);
+    if (config->words == R2_WORDS_COMPACT && !config->codebook)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
+    if (config->words == R2_WORDS_ENGLISH && !config->data)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: data is NULL, which English prompts need");
+    return R2_OK;
+}
+
+static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c) {
+    const struct {
+        const char *name;
+        int32_t value, most;
+    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
+                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
+                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
+                {"n_ctx", c->n_ctx, 1 << 24}};
+    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
+                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
+    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
+        if (size[k].value < 1 || size[k].value > size[k].most)
+            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
+                           size[k].value, size[k].most);
+    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
+                       c->n_head);
+    if (c->n_head % c->n_kv_head)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
+                       c->n_kv_head);
+    return r2__check_bounds(ctx, "model", real, 3, NULL);
+}
+
+/* Whether the weights may be overwritten: merged ones contain the adapters, which r2_lora_unmerge
+   would then subtract from other weights. */
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call) {
+    if (!model->lora || !model->lora->merged) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: call r2_lora_unmerge first",
+                   call);
+}
+
+static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
+    int64_t shared = 0;
+    if (n_seq < 1) return r2_fail(ctx, R2_ARGUMENT, "batch: n_seq = %d, expected >= 1", n_seq);
+    if (begin[0] != 0)
+        return r2_fail(ctx, R2_ARGUMENT, "batch: seq_begin[0] = %d, expected 0", begin[0]);
+    if (batch->branch && batch->branch[0])
+        return r2_fail(ctx, R2_ARGUMENT, "batch: branch[0] is true, but nothing precedes it");
+    for (int32_t s = 0; s < n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
+        if (own < 1 || own + before > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
+                           s, (long long)own, (long long)before, model->config.n_ctx);
+        if (!branch) shared = own;
+    }
+    for (int32_t r = 0; r < begin[n_seq]; ++r)
+        if (batch->token[r] < 0 || batch->token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: token[%d] = %d, expected 0 to %d", r,
+                           batch->token[r], V - 1);
+    return R2_OK;
+}
+
+static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t R = batch->seq_begin[batch->n_seq], V = model->config.n_vocab;
+    int32_t row = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (batch->pred_row[j] < row || batch->pred_row[j] >= R)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: pred_row[%d] = %d, expected %d (it ascends) to %d", j,
+                           batch->pred_row[j], row, R - 1);
+        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: pred_token[%d] = %d, expected 0 to %d", j,
+                           batch->pred_token[j], V - 1);
+        row = batch->pred_row[j];
+    }
+    return R2_OK;
+}
+
+static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const r2_status status = r2__check_sequences(ctx, model, batch);
+    return status == R2_OK ? r2__check_predictions(ctx, model, batch) : status;
+}
+
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
+    const int32_t V = model->config.n_vocab;
+    if (c->n_samples < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_samples = %d, expected >= 1", c->n_samples);
+    if (c->max_new < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: max_new = %d, expected >= 0", c->max_new);
+    if (!(c->temperature >= 0.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
+                       (double)c->temperature);
+    if (c->n_stop < 0 || (c->n_stop > 0 && !c->stop))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_stop = %d, expected as many tokens in stop",
+                       c->n_stop);
+    if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
+                       c->n_watch);
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        if (c->watch[j] < 0 || c->watch[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: watch[%d] = %d, expected 0 to %d", j,
+                           c->watch[j], V - 1);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "generate: prompt %lld has %lld tokens, expected 1 to %d, which leaves "
+                           "%d new ones of n_ctx = %d",
+                           (long long)p, (long long)(begin[p + 1] - begin[p]),
+                           model->config.n_ctx - c->max_new, c->max_new, model->config.n_ctx);
+    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
+        if (token[r] < 0 || token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: token[%lld] = %d, expected 0 to %d",
+                           (long long)r, token[r], V - 1);
+    return R2_OK;
+}
+
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
+                                 uint64_t *fingerprint) {
+    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
+                               R2__BOUND(c, beta2, 0.0, 0.999999), R2__BOUND(c, eps, 1e-30, 1.0),
+                               R2__BOUND(c, weight_decay, 0.0, 1e6), R2__BOUND(c, clip, 0.0, 1e30)};
+    return r2__check_bounds(ctx, who, range, 5, fingerprint);
+}
+
+/* Refuses a step whose rows an int32_t could not count. `outputs` of each prompt. */
+static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
+                                     int32_t outputs, int64_t rows_each) {
+    if ((double)groups * group * outputs * (double)rows_each < (double)INT32_MAX) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: groups = %d of %d examples with %d outputs of up to %lld tokens, expected "
+                   "fewer than 2^31 tokens in a step",
+                   who, (int)groups, (int)group, (int)outputs, (long long)rows_each);
+}
+
+/* Training needs answers. Reasoned sequences also need a trace of every example: without one, the
+   first token after the prompt would teach the direct mode. */
+static r2_status r2__check_examples(r2_ctx *ctx, const char *who, const r2_examples *ex,
+                                    bool with_traces) {
+    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
+    for (int64_t e = 0; e < ex->n; ++e) {
+        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
+            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
+        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
+                           (long long)e);
+    }
+    return R2_OK;
+}
+
+static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->codec.check) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: the codec of the examples has check = NULL, expected a "
+                   "checker of outputs",
+                   who);
+}
+
+/* What can be said of a configuration without the examples. */
+static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
+                                      uint64_t *fingerprint) {
+    const double least = validates ? 1.0 : 0.0;
+    const r2__bound range[] = {
+        R2__BOUND(c, n_steps, 0.0, R2__MOST),       R2__BOUND(c, warmup, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),        R2__BOUND(c, reasoned_share, 0.0, 1.0),
+        R2__BOUND(c, trace_weight, 0.0, R2__MOST),  R2__BOUND(c, list_weight, 0.0, R2__MOST),
+        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),     R2__BOUND(c, lr_floor, 0.0, 1.0),
+        R2__BOUND(c, valid_every, least, R2__MOST), R2__BOUND(c, patience, least, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10, fingerprint);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, fingerprint) : status;
+}
+
+static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
+    r2_status status = r2__check_sft_config(ctx, c, c->valid != NULL, NULL);
+    if (status == R2_OK)
+        status = r2__check_examples(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    if (status != R2_OK || !c->valid) return status;
+    return r2__check_examples(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
+}
+
+/* What can be said of a configuration without the examples. */
+static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c,
+                                       uint64_t *fingerprint) {
+    const r2_reward_config *w = &c->reward;
+    const r2__bound range[] = {R2__BOUND(c, variant, R2_GRPO, R2_DAPO),
+                               R2__BOUND(c, n_steps, 0.0, R2__MOST),
+                               R2__BOUND(c, groups, 1.0, R2__MOST),
+                               R2__BOUND(c, n_samples, 1.0, 64.0),
+                               R2__BOUND(c, n_updates, 1.0, R2__MOST),
+                               R2__BOUND(c, max_new, 1.0, R2__MOST),
+                               R2__BOUND(c, temperature, 0.0, 1000.0),
+                               R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+                               R2__BOUND(c, eps_low, 0.0, 1.0),
+                               R2__BOUND(c, eps_high, 0.0, R2__MOST),
+                               R2__BOUND(c, beta, 0.0, R2__MOST),
+                               R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+                               R2__BOUND(c, list_weight, 0.0, R2__MOST),
+                               R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
+}
+
+static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
+    r2_status status = r2__check_grpo_config(ctx, c, NULL);
+    if (status == R2_OK) status = r2__check_examples(ctx, "grpo", examples, false);
+    if (status != R2_OK) return status;
+    return r2__check_codec(ctx, "grpo", examples);
+}
+
+/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
+static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c) {
+    const r2__bound range[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),
+        R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST),
+        R2__BOUND(c, min_train, 0.0, R2__MOST),
+        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
+        R2__BOUND(c, n_cases, 0.0, 1e15),
+        R2__BOUND(c, step_share, 0.0, 1.0),
+        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
+        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
+        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
+        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
+    r2_model_config model = c->model;
+    r2_grpo_config grpo = c->grpo;
+    r2_status status = r2__check_bounds(ctx, "run", range, 11, NULL);
+    model.n_vocab = model.n_ctx = grpo.max_new = 1;
+    if (status == R2_OK) status = r2__check_model(ctx, &model);
+    if (status == R2_OK) status = r2__check_sft_config(ctx, &c->sft, c->sft.valid_every > 0, NULL);
+    return status == R2_OK ? r2__check_grpo_config(ctx, &grpo, NULL) : status;
 }
 
 /* ============================================================================ [E2] loaders ====
@@ -14226,9 +13361,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     return R2_OK;
 }
 
-/* ==================================================================== [E7] weights on disk ====
-   In:   a model or adapters; a file of safetensors; a Hugging Face or PEFT directory.
-   Out:  the same on disk; a model or adapters as floats, or one sentence that says what is wrong.
+/* ============================================================================ [E7] on disk ====
+   In:   a model, adapters, a training, a run; safetensors; a Hugging Face or PEFT directory.
+   Out:  the same on disk; what a file holds, or one sentence that says what is wrong with it.
 
        safetensors   | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
                      JSON: name -> { dtype, shape, data_offsets: [begin, end) after the header }
@@ -14820,7 +13955,7 @@ static bool r2__is_file_name(const cJSON *item) {
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 uint64_t n_bytes) {
     r2_model plan;
-    r2_status status = r2__check_config(ctx, config);
+    r2_status status = r2__check_model(ctx, config);
     if (status != R2_OK) return status;
     memset(&plan, 0, sizeof plan);
     plan.config = *config;
@@ -15217,11 +14352,11 @@ typedef struct r2__state_head {
 static uint64_t r2__state_parts(const r2__training *t, r2__slice part[5]) {
     const size_t len = (size_t)t->opt.n_params * sizeof(float);
     const void *at[5] = {r2__trained_params(t->model), t->opt.m, t->opt.v, t->kept,
-                         t->reports.data};
+                         t->state.reports.data};
     uint64_t digest = 0;
     for (int k = 0; k < 5; ++k) {
         part[k].at = (const char *)at[k];
-        part[k].len = k < 4 ? len : t->reports.len;
+        part[k].len = k < 4 ? len : t->state.reports.len;
         digest = r2__fnv_on(digest, at[k], part[k].len);
     }
     return digest;
@@ -15231,23 +14366,23 @@ static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
     const double began = r2_seconds();
     r2__slice piece[6];
     r2__state_head head;
-    if (t->reports.failed) return R2_NO_MEMORY;
+    if (t->state.reports.failed) return R2_NO_MEMORY;
     memset(&head, 0, sizeof head);
     memcpy(head.magic, "r2state1", sizeof head.magic);
-    head.fingerprint = t->fingerprint;
+    head.fingerprint = t->state.fingerprint;
     head.digest = r2__state_parts(t, piece + 1);
     head.n_params = t->opt.n_params;
     head.step = t->step;
     head.updates = t->opt.step;
     head.n_worse = t->n_worse;
     head.has_measured = t->has_measured;
-    head.n_reports = (int64_t)(t->reports.len / t->report_size);
+    head.n_reports = (int64_t)(t->state.reports.len / t->report_size);
     head.lowest = t->lowest;
     piece[0].at = (const char *)&head;
     piece[0].len = sizeof head;
-    r2_status status = r2__write_pieces(ctx, t->path, piece, 6);
-    t->saved = r2_seconds();
-    t->cost = t->saved - began;
+    r2_status status = r2__write_pieces(ctx, t->state.path, piece, 6);
+    t->state.saved = r2_seconds();
+    t->state.cost = t->state.saved - began;
     return status;
 }
 
@@ -15258,15 +14393,16 @@ static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text)
     r2__state_head head;
     if (text->len < sizeof head) return false;
     memcpy(&head, text->data, sizeof head);
-    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.fingerprint != t->fingerprint ||
-        head.n_params != t->opt.n_params || head.step < 0 || head.step > t->n_steps ||
-        head.n_reports < 0 || head.n_reports > head.step ||
+    if (memcmp(head.magic, "r2state1", sizeof head.magic) ||
+        head.fingerprint != t->state.fingerprint || head.n_params != t->opt.n_params ||
+        head.step < 0 || head.step > t->n_steps || head.n_reports < 0 ||
+        head.n_reports > head.step ||
         text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
         head.digest != r2__fnv_on(0, text->data + sizeof head, text->len - sizeof head))
         return false;
     to[0] = r2__trained_params(t->model), to[1] = t->opt.m, to[2] = t->opt.v, to[3] = t->kept;
     for (size_t k = 0; k < 4; ++k) memcpy(to[k], text->data + sizeof head + k * len, len);
-    r2_text_add(ctx, &t->reports, text->data + sizeof head + 4 * len,
+    r2_text_add(ctx, &t->state.reports, text->data + sizeof head + 4 * len,
                 (size_t)head.n_reports * t->report_size);
     t->step = head.step;
     t->opt.step = head.updates;
@@ -15282,10 +14418,10 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
                                    uint64_t fingerprint) {
     const float *param = r2__trained_params(t->model);
     r2_text text = {NULL, 0, 0, false};
-    t->path = path;
-    t->every = every;
-    t->saved = r2_seconds();
-    t->fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
+    t->state.path = path;
+    t->state.every = every;
+    t->state.saved = r2_seconds();
+    t->state.fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
     if (!r2__file_exists(ctx, path)) return R2_OK;
     r2_status status = r2_read_file(ctx, path, &text);
     if (status == R2_OK && !r2__training_take(ctx, t, &text))
@@ -15293,8 +14429,280 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
                          "%s: not the state of this training: it began with other data, settings "
                          "or weights, or the file is damaged; without it training begins anew",
                          path);
-    if (status == R2_OK && t->reports.failed) status = ctx->status;
+    if (status == R2_OK && t->state.reports.failed) status = ctx->status;
     r2_text_free(ctx, &text);
+    return status;
+}
+
+static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report) {
+    r2__state *s = &t->state;
+    r2_status status, saved = R2_OK;
+    int64_t done;
+    t->tell(t->config, report);
+    ++t->step;
+    done = r2__training_ends(t) ? t->n_steps : t->step;
+    if (s->path) r2_text_add(ctx, &s->reports, (const char *)report, t->report_size);
+    status = r2_progress(ctx, t->name, done, t->n_steps);
+    /* when it is time to, when there is nothing more to do, when the training is to stop; it takes
+       no more than a hundredth of the time */
+    if (s->path && (r2_seconds() - s->saved >= fmax(s->every, 100.0 * s->cost) ||
+                    done == t->n_steps || status == R2_CANCELLED))
+        saved = r2__training_save(ctx, t);
+    return saved != R2_OK ? saved : status;
+}
+
+/* A digest of what there is to learn from. */
+static uint64_t r2__examples_fingerprint(const r2_examples *ex, uint64_t hash) {
+    const size_t n = (size_t)ex->n;
+    hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
+    hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
+    hash = r2__fnv_on(hash, ex->trace_begin, (n + 1) * sizeof *ex->trace_begin);
+    hash = r2__fnv_on(hash, ex->prompt, (size_t)ex->prompt_begin[n] * sizeof *ex->prompt);
+    hash = r2__fnv_on(hash, ex->trace, (size_t)ex->trace_begin[n] * sizeof *ex->trace);
+    return r2__fnv_on(hash, ex->answer, n);
+}
+
+/* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
+static r2_status r2__training_resume(r2_ctx *ctx, r2__training *t, const char *path, double every,
+                                     uint64_t fingerprint) {
+    const r2_status status = r2__training_load(ctx, t, path, every, fingerprint);
+    const int64_t n_groups = t->ex->n / t->ex->group, drawn = t->step * t->groups;
+    for (size_t at = 0; status == R2_OK && at < t->state.reports.len; at += t->report_size)
+        t->tell(t->config, t->state.reports.data + at);
+    if (drawn % n_groups) r2__shuffle(t->order, n_groups, t->seed, drawn / n_groups);
+    return status;
+}
+
+/* The settings were checked before; here they join the fingerprint. */
+static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t) {
+    const r2_sft_config *c = (const r2_sft_config *)t->config;
+    uint64_t fingerprint;
+    if (!c->state_path) return R2_OK;
+    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
+    r2__check_sft_config(ctx, c, false, &fingerprint);
+    return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
+}
+
+static r2_status r2__grpo_resume(r2_ctx *ctx, r2__training *t) {
+    const r2_grpo_config *c = (const r2_grpo_config *)t->config;
+    uint64_t fingerprint;
+    if (!c->state_path) return R2_OK;
+    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    r2__check_grpo_config(ctx, c, &fingerprint);
+    return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
+}
+
+/* ---- a training that diverged ---- */
+
+/* The first tensor whose values, weights or gradients, are not all finite and of usable size. */
+static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
+                                  int64_t *at_layer) {
+    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const r2_tensor *t = &model->tensor[id];
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
+            *at_layer = t->per_layer ? layer : -1;
+            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
+                return t->name;
+        }
+    *at_layer = -1;
+    return model->lora ? "the adapters" : "all tensors together";
+}
+
+/* Ends a training that diverged; the model gets back the weights that were kept. */
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
+    int64_t layer = -1;
+    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
+    float *param = r2__trained_params(t->model);
+    char place[32] = "";
+    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
+    r2_fail(ctx, R2_DIVERGED, "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s",
+            t->name, (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+            t->has_measured ? "its best weights" : "the weights before the last update");
+    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
+    return ctx->status;
+}
+
+/* ---- a run on disk ---- */
+
+enum { R2__RUN_FILES = 4 };
+static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
+                                                         "codebook.json", "config.json"};
+
+r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
+    r2_text text[R2__RUN_FILES];
+    if (!run->model.n_params)
+        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
+    if (run->model.lora && !run->model.lora->merged)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: the model has adapters that are not merged, expected r2_lora_merge "
+                       "before, or r2_lora_save instead",
+                       directory);
+    memset(text, 0, sizeof text);
+    r2__tensors_text(ctx, &run->model, false, &text[0]);
+    r2__vocab_lines(ctx, &run->vocab, &text[1]);
+    r2__codebook_json(ctx, &run->codebook, &text[2]);
+    r2__config_text(ctx, &run->model.config, &text[3]);
+    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
+}
+
+/* The shape of a saved model must be that of the run. */
+static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
+    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &found);
+    r2__config_text(ctx, &run->model.config, &expected);
+    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK && (found.len != expected.len ||
+                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
+        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
+    r2_text_free(ctx, &found);
+    r2_text_free(ctx, &expected);
+    return status;
+}
+
+/* So must its words. */
+static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
+    const r2_vocab *own = &run->vocab;
+    r2_vocab found;
+    r2_status status;
+    memset(&found, 0, sizeof found);
+    status = r2_vocab_load(ctx, &found, path);
+    if (status == R2_OK && found.n_words != own->n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
+                         (int)own->n_words, (int)found.n_words);
+    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
+        if (strcmp(found.word[w], own->word[w]) != 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
+                             (int)w + 1, own->word[w], found.word[w]);
+    r2_vocab_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_codebook codebook = run->codebook;
+    r2_examples train;
+    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
+    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
+    if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
+        status = r2__run_examples(ctx, run, &codebook, &train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
+    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
+    if (status == R2_OK) {
+        r2_examples_free(ctx, &run->train);
+        run->train = train;
+        run->codebook = codebook;
+    } else {
+        r2_examples_free(ctx, &train);
+    }
+    return status;
+}
+
+/* ---- a model of other data ---- */
+
+/* How many buckets of each field a vocabulary has words for. */
+static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        char word[40];
+        int32_t n = 0;
+        do r2__fact_word(word, sizeof word, (r2_field)f, n);
+        while (r2_vocab_find(vocab, word) >= 0 && ++n < R2_MAX_BUCKETS);
+        codebook->n_bucket[f] = n;
+    }
+}
+
+/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
+   highest. */
+static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
+    if (bucket == 0 || n_theirs < 2) return 0;
+    if (n < 3) return n_theirs / 2;
+    return 1 + ((bucket - 1) * (n_theirs - 2) + (n - 2) / 2) / (n - 2);
+}
+
+/* word (words of the run) = the word of `vocab`, whose buckets are `theirs`, that each means; the
+   codebook of the run gets the weights of theirs. */
+static r2_status r2__words_there(r2_ctx *ctx, const r2_run *run, const r2_vocab *vocab,
+                                 const r2_codebook *theirs, r2_codebook *codebook, int32_t *word) {
+    for (int32_t w = 0; w < run->vocab.n_words; ++w)
+        word[w] = r2_vocab_find(vocab, run->vocab.word[w]);
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
+            const int32_t there = r2__bucket_there(b, codebook->n_bucket[f], theirs->n_bucket[f]);
+            char own[40], other[40];
+            r2__fact_word(own, sizeof own, (r2_field)f, b);
+            r2__fact_word(other, sizeof other, (r2_field)f, there);
+            word[r2_vocab_find(&run->vocab, own)] = r2_vocab_find(vocab, other);
+            codebook->weight[f][b] = theirs->weight[f][there];
+        }
+    for (int32_t w = 0; w < run->vocab.n_words; ++w)
+        if (word[w] < 0)
+            return r2_fail(ctx, R2_FORMAT, "the model has no word \"%s\"", run->vocab.word[w]);
+    return R2_OK;
+}
+
+/* Copies all weights, the rows of words as `word` says. Errors: R2_FORMAT (another shape). */
+static r2_status r2__copy_there(r2_ctx *ctx, r2_model *to, const r2_model *from,
+                                const int32_t *word) {
+    const size_t width = (size_t)to->config.d_model;
+    const r2_model_config *a = &from->config, *b = &to->config;
+    if (a->n_layer != b->n_layer || a->n_head != b->n_head || a->n_kv_head != b->n_kv_head ||
+        a->d_model != b->d_model || a->d_ff != b->d_ff || a->qkv_bias != b->qkv_bias ||
+        a->tied != b->tied || a->rope_theta != b->rope_theta || a->norm_eps != b->norm_eps)
+        return r2_fail(ctx, R2_FORMAT, "the model has another shape than that of the run");
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(to, id); ++layer) {
+            float *w = r2_weight(to, (r2_tensor_id)id, layer);
+            const float *theirs = r2_weight(from, (r2_tensor_id)id, layer);
+            if (id != R2_EMBED && id != R2_HEAD)
+                memcpy(w, theirs, (size_t)r2__tensor_size(&to->tensor[id]) * sizeof *w);
+            else
+                for (int32_t k = 0; k < to->config.n_vocab; ++k)
+                    memcpy(w + (size_t)k * width, theirs + (size_t)word[k] * width,
+                           width * sizeof *w);
+        }
+    return R2_OK;
+}
+
+r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_codebook theirs = run->codebook, codebook = run->codebook;
+    r2_vocab vocab;
+    r2_model model;
+    r2_examples train;
+    int32_t *word = (int32_t *)r2_alloc(ctx, (uint64_t)run->vocab.n_words, sizeof *word);
+    r2_status status = ctx->status;
+    if (word) status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
+    memset(&vocab, 0, sizeof vocab), memset(&model, 0, sizeof model);
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2_vocab_load(ctx, &vocab, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) r2__vocab_buckets(&vocab, &theirs);
+    if (status == R2_OK) status = r2_codebook_load(ctx, &theirs, path);
+    if (status == R2_OK)
+        status = r2_model_load_dir(ctx, &model, directory, run->model.config.n_ctx, false);
+    if (status == R2_OK && model.config.n_vocab != vocab.n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: %d words, the model has %d", directory,
+                         (int)vocab.n_words, (int)model.config.n_vocab);
+    if (status == R2_OK) status = r2__words_there(ctx, run, &vocab, &theirs, &codebook, word);
+    if (status == R2_OK) status = r2__run_examples(ctx, run, &codebook, &train);
+    if (status == R2_OK) status = r2__copy_there(ctx, &run->model, &model, word);
+    if (status == R2_OK) {
+        r2_examples change = run->train;
+        run->train = train, train = change;
+        run->codebook = codebook;
+    }
+    r2_examples_free(ctx, &train);
+    r2_model_free(ctx, &model);
+    r2_vocab_free(ctx, &vocab);
+    r2_release(ctx, word);
     return status;
 }
 
@@ -15304,6 +14712,7 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
    Out:  token ids and back; English prompts, traces and verdicts; records; drawings; the effect of
          one changed fact on an answer.
 
+       vocabulary   a word, an id
        Unicode      classes of letters, normal form C
        BPE          " Matrix" -> " M" "atrix" -> ids, learned, encoded, read from tokenizer.json
        English      evidence -> prompt -> trace -> verdict, each from the text of the one before
@@ -15313,6 +14722,165 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
 
    Worked: in "abab ab" the pair (a, b) stands three times, so a BPE of one merge writes the text as
    ab ab " " ab, 4 ids in place of 7 bytes (test_token.c, the_merge_of_the_room_opening). */
+
+/* ---- token lists and the closed vocabulary ---- */
+
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
+    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
+        stbds_arrput(tokens->id, id);
+    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
+}
+
+static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
+    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
+    tokens->n = n;
+}
+
+void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
+
+void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
+    r2__array_free(ctx, &tokens->owner, &tokens->id);
+    memset(tokens, 0, sizeof *tokens);
+}
+
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
+    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
+}
+
+/* Adds a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
+    const char *copy = r2__arena_string(ctx, &vocab->text, word);
+    int64_t at = 0;
+    r2_status status;
+    if (!copy) return ctx->status;
+    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
+    return status;
+}
+
+r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
+    int32_t found = r2_vocab_find(vocab, word);
+    bool good = *word != '\0';
+    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
+    if (!good)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "vocabulary: '%s' is empty or holds a space or control character", word);
+    if (found < 0) {
+        r2_status status = r2__vocab_append(ctx, vocab, word);
+        if (status != R2_OK) return status;
+        found = vocab->n_words - 1;
+    }
+    if (id) *id = found;
+    return R2_OK;
+}
+
+r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
+                          r2_tokens *out) {
+    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
+    r2_status status = R2_OK;
+    r2_text_add(ctx, &copy, text, len);
+    if (copy.failed) status = ctx->status;
+    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
+        char *word = copy.data + at;
+        size_t word_len = strcspn(word, " ");
+        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
+        int32_t id;
+        word[word_len] = '\0';
+        id = whole ? r2_vocab_find(vocab, word) : -1;
+        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
+        else r2_tokens_add(ctx, out, id);
+        at += word_len + 1;
+    }
+    r2_text_free(ctx, &copy);
+    return status == R2_OK && out->owner.failed ? ctx->status : status;
+}
+
+r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
+                          r2_text *out) {
+    for (int64_t i = 0; i < n; ++i)
+        if (id[i] < 0 || id[i] >= vocab->n_words)
+            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
+                           (int)vocab->n_words);
+    for (int64_t i = 0; i < n; ++i) {
+        if (i) r2_text_add(ctx, out, " ", 1);
+        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
+    }
+    return out->failed ? ctx->status : R2_OK;
+}
+
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
+}
+
+r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2__vocab_lines(ctx, vocab, &text);
+    return r2__write_text(ctx, path, &text);
+}
+
+/* Adds the lines of a text as words; `name` is for messages. The text is changed. */
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name,
+                                     r2_text *text) {
+    r2_status status = text->failed ? ctx->status : R2_OK;
+    size_t at = 0;
+    for (int32_t line = 1; status == R2_OK && at < text->len; ++line) {
+        char *word = text->data + at;
+        size_t len = strcspn(word, "\n");
+        bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
+        word[len] = '\0';
+        if (!whole || r2_vocab_find(vocab, word) >= 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
+                             (int)line, word);
+        else status = r2_vocab_add(ctx, vocab, word, NULL);
+        if (status == R2_ARGUMENT)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
+                             name, (int)line, word);
+        at += len + 1;
+    }
+    return status;
+}
+
+r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2__read_text(ctx, path, &text);
+    if (status == R2_OK) status = r2__vocab_add_lines(ctx, vocab, path, &text);
+    r2_text_free(ctx, &text);
+    if (status != R2_OK) r2_vocab_free(ctx, vocab);
+    return status;
+}
+
+void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
+    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
+    r2_arena_free(ctx, &vocab->text);
+    memset(vocab, 0, sizeof *vocab);
+}
+
+/* ---- the closed vocabulary as a tokenizer ---- */
+
+static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                  bool marks, r2_tokens *out) {
+    (void)marks; /* they are words like any other */
+    for (; len > 0 && *text == ' '; ++text) --len;
+    while (len > 0 && text[len - 1] == ' ') --len;
+    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
+}
+
+static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                  const char *user, r2_tokens *out) {
+    (void)system;
+    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
+}
+
+static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                                r2_text *out) {
+    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
+}
+
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
+    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
+    return t;
+}
 
 /* ---- Unicode: classes and normal form C ---- */
 
@@ -16045,8 +15613,8 @@ static r2_status r2__bpe_tokens(r2_ctx *ctx, const void *self, const char *text,
     return r2_bpe_encode(ctx, (const r2_bpe *)self, text, len, marks, out);
 }
 
-static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *system,
-                                const char *user, r2_tokens *out) {
+static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *system, const char *user,
+                                r2_tokens *out) {
     const r2_bpe *bpe = (const r2_bpe *)self;
     const r2_message message[2] = {{"system", system}, {"user", user}};
     const int32_t skip = *system ? 0 : 1;
@@ -16090,7 +15658,7 @@ typedef struct r2__trainer {
     int64_t *count;      /* (n_words) a list of stb_ds    */
     r2__pair_stat *pair; /* a table of stb_ds             */
     r2__owner owner;     /* memory of the last two        */
-    r2__heap heap; /* (-count, key): no live pair is missing, outdated counts are too high */
+    r2__heap heap;       /* (-count, key): no live pair is missing, outdated counts are too high */
 } r2__trainer;
 
 static void r2__trainer_free(r2_ctx *ctx, r2__trainer *t) {
@@ -16358,8 +15926,9 @@ static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     } else if (!alone) {
         r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    ");
     }
-    r2_text_addf(ctx, out, "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
-                           "\"trim_offsets\": false, \"use_regex\": %s}%s",
+    r2_text_addf(ctx, out,
+                 "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+                 "\"trim_offsets\": false, \"use_regex\": %s}%s",
                  qwen2 ? "false" : "true", alone ? "" : "]}");
 }
 
@@ -17281,7 +16850,8 @@ void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
     for (int k = 0; k < R2__RECORD_KEYS; ++k) {
         r2_text_addf(ctx, text, "%s\"%s\":", k ? "," : "{", r2__record_keys[k].name);
         if (r2__record_is_text(k)) {
-            r2__text_json(ctx, text, r2__slice_text(*(const char *const *)r2__record_at(record, k)));
+            r2__text_json(ctx, text,
+                          r2__slice_text(*(const char *const *)r2__record_at(record, k)));
         } else {
             r2_text_addf(ctx, text, "%lld", (long long)*(const int64_t *)r2__record_at(record, k));
         }
@@ -17378,8 +16948,7 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
     r2_status status = r2__lines_open(ctx, &lines, path);
     while (status == R2_OK && line.at) {
         status = r2__lines_next(ctx, &lines, &line);
-        if (status == R2_OK && line.at)
-            status = r2__records_read_line(ctx, records, &lines, line);
+        if (status == R2_OK && line.at) status = r2__records_read_line(ctx, records, &lines, line);
     }
     r2__lines_close(ctx, &lines);
     return status;
@@ -17672,8 +17241,7 @@ static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_exampl
     r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
     if (status != R2_OK) return status;
-    if (own.check.well_formed)
-        status = r2__prompt_text(ctx, ex, e, &prompt);
+    if (own.check.well_formed) status = r2__prompt_text(ctx, ex, e, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
             change, r2__fact_changes(codebook, prompt.data, own.text.data, kind, change),
@@ -17891,9 +17459,11 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
     return table[set];
 }
 
-/* ============================================================================== [E9] teams ====
-   In:   processes that make the same calls, each with its share of a result.
-   Out:  the whole result for each of them, or one error for all.
+/* ==================================================================== [E9] scale and teams ====
+   In:   more than one thread or one pass should do: chains, examples, a batch; processes that make
+         the same calls, each with its share of a result.
+   Out:  the same bytes, however many there are; the whole result for each process, or one error
+         for all.
 
        n things, 3 processes    | 0 1 | 2 3 4 | 5 6 7 |    8 parts of a batch: process 1 has 2 .. 4
        gather                   every process gets the things of the others, byte by byte
@@ -17966,6 +17536,491 @@ static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_
 
 r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
     return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+}
+
+/* ---- uniform chains without a list of them ---- */
+
+/* Places of u0 and of the person left out among the users of an item, ascending; their number. */
+static int64_t r2__hidden_users(const r2__history *h, const uint32_t *users, int64_t n,
+                                uint32_t place[2]) {
+    const uint32_t a = h->user, b = h->hidden.left_out;
+    const uint32_t who[2] = {a < b ? a : b, a < b ? b : a};
+    int64_t n_hidden = 0;
+    for (int j = 0; j < 2; ++j) {
+        const int64_t at = r2__find(users, 0, n, who[j]);
+        if (at >= 0) place[n_hidden++] = (uint32_t)at;
+    }
+    return n_hidden;
+}
+
+static bool r2__was_chosen(const r2__chosen *chosen, int64_t n, uint32_t u1, int32_t place) {
+    for (int64_t k = 0; k < n; ++k)
+        if (chosen[k].u1 == u1 && chosen[k].over.place == place) return true;
+    return false;
+}
+
+/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and
+   an item i0 of the history; it is a chain when u1 has i0. Every chain is proposed equally often,
+   and which one is accepted does not depend on how long it took, so a limit on the number of
+   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
+static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r2_rng *rng,
+                               r2__chosen *chosen) {
+    const r2_graph *g = h->index->graph;
+    const uint32_t *users = g->item_user + g->item_begin[item];
+    const int64_t n_users = r2_graph_item_degree(g, item);
+    const int64_t mean_degree = (g->n_edges - h->hidden.n_edges) / g->n_users;
+    uint32_t hidden[2];
+    const int64_t n_others = n_users - r2__hidden_users(h, users, n_users, hidden);
+    int64_t limit = n_others * (h->length + mean_degree) / 64; /* half of listing them all */
+    int64_t n = 0;
+    while (n < k && h->length > 0 && limit-- > 0) {
+        const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
+        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
+        const uint32_t u1 = users[at];
+        const r2__path *path;
+        int64_t n_paths;
+        r2__path over;
+        over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
+        over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
+        if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
+        over.position = h->index->position[over.edge];
+        path = r2__paths_over(h, u1, &n_paths);
+        chosen[n++] = r2__chain_score(
+            h, u1, r2__simrec(h, u1, path, n_paths), over,
+            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
+    }
+    return n == k;
+}
+
+/* ---- many examples ---- */
+
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_record *record;
+    r2_status status;
+    if (example->failed) { /* lists that failed take nothing more */
+        r2_tokens_free(ctx, &example->prompt);
+        r2_tokens_free(ctx, &example->trace);
+    }
+    example->failed = false;
+    r2_tokens_clear(&example->prompt);
+    r2_tokens_clear(&example->trace);
+    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
+    record = &from->records->record[e];
+    example->step = (int32_t)record->step;
+    example->answer = (int32_t)record->answer;
+    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    if (status != R2_OK) return status;
+    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
+}
+
+static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
+    for (int64_t k = 0; k < part->n; ++k) r2_tokens_add(ctx, all, part->id[k]);
+}
+
+enum { R2__EXAMPLES_AT_ONCE = 1024 };
+
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
+   all[0], traces to all[1]. room (n): memory of the threads. */
+static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                     int64_t first, int64_t n, r2__example *room,
+                                     r2_tokens all[2]) {
+    const r2_markup *mark = &from->codec->markup;
+    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
+        r2_ctx own = *ctx; /* a context serves one thread at a time */
+        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        const r2__example *example = &room[k];
+        int64_t e = first + k, length;
+        if (example->failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
+            if (status != R2_OK) return status;
+        }
+        r2__append_tokens(ctx, &all[0], &example->prompt);
+        r2__append_tokens(ctx, &all[1], &example->trace);
+        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
+        ex->prompt_begin[e + 1] = all[0].n;
+        ex->trace_begin[e + 1] = all[1].n;
+        ex->answer[e] = (int8_t)example->answer;
+        ex->step[e] = (int8_t)example->step;
+        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
+        if (length > ex->longest) ex->longest = (int32_t)length;
+    }
+    return R2_OK;
+}
+
+/* Copies a token list into memory of exactly its size. */
+static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
+    int32_t *copy = (int32_t *)r2_alloc(ctx, (uint64_t)tokens->n, sizeof *copy);
+    if (copy && tokens->n > 0) memcpy(copy, tokens->id, (size_t)tokens->n * sizeof *copy);
+    return copy;
+}
+
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
+    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
+    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
+    r2_status status = R2_OK;
+    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
+    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
+    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
+    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
+    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
+        status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
+        status = r2__examples_append(ctx, ex, from, first,
+                                     n - first < at_once ? n - first : at_once, room, all);
+    if (status == R2_OK) {
+        ex->prompt = r2__tokens_copy(ctx, &all[0]);
+        ex->trace = r2__tokens_copy(ctx, &all[1]);
+        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
+    }
+    for (int64_t k = 0; room && k < at_once; ++k) {
+        r2_tokens_free(ctx, &room[k].prompt);
+        r2_tokens_free(ctx, &room[k].trace);
+    }
+    r2_release(ctx, room);
+    r2_tokens_free(ctx, &all[0]);
+    r2_tokens_free(ctx, &all[1]);
+    return status;
+}
+
+/* ---- parts of a batch ---- */
+
+#define R2__APART ((int64_t)1 << 25) /* the most parameters of which every part has a gradient */
+
+struct r2__parts {
+    struct r2__work work[R2__PARTS];
+    int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
+    int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
+    bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
+    float *grad;       /* (n, n_trained) room for `room` floats                             */
+    int64_t room;
+};
+
+/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
+   again. */
+#define R2__KEEP_LOGITS ((int64_t)1 << 21)
+
+static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const bool shared = !w->trains || w->recompute;
+    const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
+    w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
+                                          sizeof *w->layer);
+    if (!w->layer) {
+        *good = false;
+        return;
+    }
+    for (int32_t l = 0; l <= c->n_layer; ++l) {
+        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
+        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
+        float *x = l > 0 && l < c->n_layer && !w->trains
+                       ? w->layer[0].x
+                       : r2__floats(ctx, &w->memory, rows, c->d_model, good);
+        if (l > 0 && shared) w->layer[l] = w->layer[0];
+        else if (l < c->n_layer)
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains,
+                           l > 0 ? &w->layer[0] : NULL, &w->layer[l], good);
+        w->layer[l].x = x;
+        if (!w->trains) w->layer[l].mid = x;
+    }
+    if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
+}
+
+static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t R = w->max_rows;
+    w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dqkv = w->words = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
+    w->dact = model->lora ? r2__floats(ctx, &w->memory, R, c->d_ff, good) : w->layer[0].act;
+    w->dlast = w->datt; /* both of the last layer alone, before the other is needed */
+    w->dnormed = w->dx;
+}
+
+static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
+    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
+    const bool keep = w->trains && U * V <= R2__KEEP_LOGITS;
+    w->chunk = keep || U < chunk ? U : chunk;
+    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
+    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
+    w->normed = r2__floats(ctx, &w->memory, U, C, good);
+    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
+    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
+    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
+    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
+    if (!w->begin || !w->row) *good = false;
+}
+
+/* What is known of the rows before any layer runs. */
+static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t R = w->max_rows, V = model->config.n_vocab;
+    int32_t **const list[] = {&w->position, &w->first,     &w->word,    &w->word_of,
+                              &w->found,    &w->seq_begin, &w->pred_row};
+    for (int k = 0; k < 7; ++k) {
+        const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
+        *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
+        if (!*list[k]) *good = false;
+    }
+    if (!w->trains)
+        w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
+}
+
+/* Whether the room is laid out for the model as it is now. */
+static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
+    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
+           w->lora == model->lora;
+}
+
+/* Makes room for a part of so many rows and predictions; keeps the room that is there when it
+   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
+static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
+                             int64_t preds, int64_t scratch) {
+    bool good = true;
+    if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
+    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
+        r2__work_fits(w, model))
+        return R2_OK;
+    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
+    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
+    if (scratch > w->max_scratch) w->max_scratch = scratch;
+    w->recompute = model->recompute;
+    w->trains = r2__trains(model);
+    w->lora = model->lora;
+    r2_arena_free(ctx, &w->memory);
+    r2__take_rows(ctx, model, w, &good);
+    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
+    r2__take_layers(ctx, model, w, &good);
+    r2__take_head(ctx, model, w, &good);
+    if (w->trains && good) r2__take_gradients(ctx, model, w, &good);
+    if (good) return R2_OK;
+    r2_arena_free(ctx, &w->memory);
+    w->max_rows = w->max_pred = w->max_scratch = 0;
+    return ctx->status;
+}
+
+static void r2__work_free(r2_ctx *ctx, r2_model *model) {
+    struct r2__parts *parts = model->parts;
+    for (int k = 0; parts && k < R2__PARTS; ++k) r2_arena_free(ctx, &parts->work[k].memory);
+    if (parts) r2_release(ctx, parts->grad);
+    r2_release(ctx, parts);
+    model->parts = NULL;
+}
+
+/* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
+   predictions from each. A branch continues the positions of its sequence. */
+static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
+    const int32_t *begin = batch->seq_begin;
+    int32_t shared = 0;
+    w->n_rows = begin[batch->n_seq];
+    w->n_words = w->n_last = 0;
+    for (int32_t v = 0; v < n_vocab; ++v) w->found[v] = -1;
+    for (int32_t s = 0, j = 0; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
+            int32_t *at = &w->found[batch->token[r]];
+            if (*at < 0) w->word[ *at = (int32_t)w->n_words++] = batch->token[r];
+            w->word_of[r] = *at;
+            w->position[r] = r - begin[s] + (branch ? shared : 0);
+        }
+        if (!branch) shared = begin[s + 1] - begin[s];
+        w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
+                                                                             : begin[s + 1];
+        for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
+            if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
+            w->begin[w->n_last] = j;
+            w->row[w->n_last++] = batch->pred_row[j];
+        }
+    }
+    w->begin[w->n_last] = batch->n_pred;
+}
+
+/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
+   it. */
+static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
+    const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
+    const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
+    int32_t j = 0;
+    parts->n = 1;
+    for (int32_t s = 1; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        if (!branch && parts->n < n && batch->seq_begin[s] * n >= rows * parts->n)
+            parts->first[parts->n++] = s;
+    }
+    parts->first[parts->n] = batch->n_seq;
+    for (int64_t k = 0; k <= parts->n; ++k) {
+        while (j < batch->n_pred && batch->pred_row[j] < batch->seq_begin[parts->first[k]]) ++j;
+        parts->begin[k] = j;
+    }
+}
+
+/* The parts of this process: all where they add to one gradient. */
+static r2__range r2__own_parts(const r2_ctx *ctx, const r2_model *model) {
+    const struct r2__parts *parts = model->parts;
+    const r2__range all = {0, parts->n};
+    return parts->apart || !r2__trains(model) ? r2__team_share(ctx, parts->n) : all;
+}
+
+/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it
+   is with large models, which gain nothing, and with adapters, which have one scratch. */
+static bool r2__is_small(const r2_model *model) {
+    return !model->lora && model->n_params <= R2__APART;
+}
+
+static int r2__part_threads(const r2_ctx *ctx, const r2_model *model) {
+    return r2__is_small(model) && model->parts->n > 1 ? r2__n_threads(ctx) : 1;
+}
+
+/* The context within part k: that of one thread, if threads take whole parts. */
+static r2_ctx r2__within(const r2_ctx *ctx, const r2_model *model) {
+    r2_ctx own = *ctx;
+    if (r2__part_threads(ctx, model) > 1) own.n_threads = 1;
+    return own;
+}
+
+/* Part k as a batch of its own, and room for it. */
+static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *batch, int64_t k) {
+    const struct r2__parts *parts = model->parts;
+    struct r2__work *w = &model->parts->work[k];
+    const int32_t first = parts->first[k], row = batch->seq_begin[first];
+    const int64_t from = parts->begin[k];
+    const r2_ctx own = r2__within(ctx, model);
+    r2_attention shape;
+    w->batch.n_seq = parts->first[k + 1] - first;
+    w->batch.token = batch->token + row;
+    w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
+    w->batch.pred_token = batch->pred_token + from;
+    w->batch.branch = batch->branch ? batch->branch + first : NULL;
+    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
+    if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
+                    r2_attention_scratch(&own, &shape)) != R2_OK)
+        return ctx->status;
+    for (int32_t s = 0; s <= w->batch.n_seq; ++s)
+        w->seq_begin[s] = batch->seq_begin[first + s] - row;
+    for (int32_t j = 0; j < w->batch.n_pred; ++j) w->pred_row[j] = batch->pred_row[from + j] - row;
+    w->batch.seq_begin = w->seq_begin;
+    w->batch.pred_row = w->pred_row;
+    r2__number_rows(w, &w->batch, model->config.n_vocab);
+    return R2_OK;
+}
+
+static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, float *logp,
+                             float *entropy) {
+    const int64_t from = model->parts->begin[k];
+    const r2_ctx own = r2__within(ctx, model);
+    r2_model part = *model;
+    part.work = &model->parts->work[k];
+    r2__decoder_fwd(&own, &part, &part.work->batch, 0, model->config.n_layer, logp + from,
+                    entropy ? entropy + from : NULL);
+}
+
+r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
+                     float *entropy) {
+    struct r2__parts *parts = model->parts;
+    r2_status status = R2_OK;
+    r2__range own;
+    if (r2__check_batch(ctx, model, batch) != R2_OK) return ctx->status;
+    if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
+    if (!parts) return ctx->status;
+    r2__cut_batch(parts, batch);
+    parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
+    parts->ready = false;
+    own = r2__own_parts(ctx, model);
+    for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
+        status = r2__part_init(ctx, model, batch, k);
+    if (status == R2_OK)
+        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
+                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
+    parts->ready = status == R2_OK && r2__trains(model);
+    if (own.end - own.begin == parts->n) return status;
+    status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
+    if (!entropy) return status;
+    return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
+}
+
+static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
+                              const float *dlogp) {
+    const struct r2__parts *parts = model->parts;
+    const int64_t n = r2__n_trained(model);
+    const r2_ctx own = r2__within(ctx, model);
+    r2_model part = *model;
+    r2_lora lora;
+    part.work = &model->parts->work[k];
+    if (parts->apart) {
+        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
+        if (model->lora) {
+            lora = *model->lora;
+            lora.grad = part.grad;
+            part.lora = &lora;
+        }
+    }
+    r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
+}
+
+/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
+static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
+                          int64_t n) {
+    enum { BLOCK = 1024 };
+    const int threads = r2_threads(ctx, n * parts->n / 4);
+    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
+        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
+        for (int64_t k = 0; k < parts->n; ++k)
+            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
+    }
+}
+
+/* Whether the parts are as the forward of this batch left them. */
+static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const struct r2__parts *parts = model->parts;
+    r2__range own;
+    r2_ctx within;
+    if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
+        parts->begin[parts->n] != batch->n_pred)
+        return false;
+    own = r2__own_parts(ctx, model);
+    within = r2__within(ctx, model);
+    for (int64_t k = own.begin; k < own.end; ++k) {
+        const struct r2__work *w = &parts->work[k];
+        const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
+                                                    w->batch.branch);
+        if (!r2__work_fits(w, model) || r2_attention_scratch(&within, &shape) > w->max_scratch ||
+            w->n_rows != batch->seq_begin[parts->first[k + 1]] - batch->seq_begin[parts->first[k]])
+            return false; /* max_scratch: there are more threads */
+    }
+    return true;
+}
+
+r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
+    struct r2__parts *parts = model->parts;
+    const int64_t n = r2__n_trained(model);
+    r2_status status = R2_OK;
+    r2__range own;
+    if (!r2__parts_ready(ctx, model, batch))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "backward: expected a forward of this batch before it, by a model with "
+                       "gradients and with the same adapters, recompute and threads");
+    parts->ready = false;
+    own = r2__own_parts(ctx, model);
+    if (parts->apart && parts->room < n * parts->n) {
+        r2_release(ctx, parts->grad);
+        parts->room = n * R2__PARTS;
+        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
+        if (!parts->grad) parts->room = 0, status = ctx->status;
+    }
+    if (status == R2_OK)
+        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
+                     r2__backward_part(ctx, model, own.begin + k, dlogp));
+    if (!parts->apart) return status;
+    status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
+                             (uint64_t)n * sizeof *parts->grad);
+    if (status == R2_OK)
+        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
+    return status;
 }
 
 #if defined(R2_MPI)

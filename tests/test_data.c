@@ -776,7 +776,7 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
         memset(&cases, 0, sizeof cases);
         memset(&common, 0, sizeof common);
         common.n = 1;
-        common.common = &split;
+        common.warm = &split;
         memory.left = n_allocations;
         status = r2_data_load_files(&ctx, &data, &path, 1, &format);
         if (!status) status = r2_data_filter(&ctx, &data, &filter);
@@ -1395,7 +1395,7 @@ TEST(common_negatives_are_common) {
     r2_negatives common = uniform(9, 7);
     REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 50, 60, 0.3, 6));
     REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
-    common.common = &split;
+    common.warm = &split;
     common.min_train = 8;
     REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &c, &data, split.test, split.n_test, &common));
     check_candidates(&c, &data, &split);

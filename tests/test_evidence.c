@@ -1053,9 +1053,9 @@ static bool could_ask(const world *w, const r2_draw_config *c, uint32_t user, in
     const int64_t degree = r2_graph_user_degree(&w->graph, user);
     bool left = false; /* something to sample */
     for (uint32_t i = 0; i < w->graph.n_items; ++i)
-        left = left || (r2_data_find(&w->data, user, i) < 0 && n_others(w, i, user) >= c->min_others);
+        left = left || (r2_data_find(&w->data, user, i) < 0 && n_others(w, i, user) >= c->min_train);
     return left && (place >= c->min_history || 2 * place >= degree) &&
-           n_others(w, w->graph.user_item[edge], user) >= c->min_others;
+           n_others(w, w->graph.user_item[edge], user) >= c->min_train;
 }
 
 /* What must hold of a group. */
@@ -1072,7 +1072,7 @@ static void check_group(const world *w, const r2_draw_config *c, const r2_questi
         CHECK(first[j].user == first->user && first[j].n_history == first->n_history);
         CHECK_EQ_INT(first[j].answer, 0);
         CHECK_EQ_INT(r2_graph_find(&w->graph, first[j].user, first[j].item), -1);
-        CHECK(n_others(w, first[j].item, first->user) >= c->min_others);
+        CHECK(n_others(w, first[j].item, first->user) >= c->min_train);
     }
 }
 
@@ -1129,7 +1129,7 @@ TEST(training_questions) {
     r2_draw_config nobody = {9, 3, 5, 41, 1};
     CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, &nobody, q, &n), R2_ARGUMENT);
     CHECK(strstr(ctx.message, "41 others"));
-    nobody.min_others = -1;
+    nobody.min_train = -1;
     CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, &nobody, q, &n), R2_ARGUMENT);
     world_free(&ctx, &w);
     REQUIRE(world_make(&ctx, &w, 4, 6, 1.0, 4)); /* everybody has everything: nothing to sample */

@@ -33,7 +33,7 @@ static inline void conform_common(conform *c, const r2_data *data, r2_split *spl
     config.min_positive = (float)conform_number(c, in, "min_positive");
     negatives->min_train = conform_whole(c, in, "min_train");
     if (!c->bad) conform_ok(c, r2_split_init(c->ctx, split, data, &config));
-    negatives->common = split;
+    negatives->warm = split;
 }
 
 static inline void conform_cases(conform *c, const r2_candidates *set) {
@@ -147,7 +147,7 @@ static inline void conform_draw(conform *c) {
     config.n_groups = conform_whole(c, c->in, "n_groups");
     config.n_sampled = (int32_t)conform_whole(c, c->in, "n_sampled");
     config.min_history = (int32_t)conform_whole(c, c->in, "min_history");
-    config.min_others = conform_whole(c, c->in, "min_others");
+    config.min_train = conform_whole(c, c->in, "min_others");
     config.seed = conform_u64(c, "seed");
     if (config.n_groups > 1000 || config.n_sampled > 100) conform_bad(c, "less in", "n_groups");
     conform_world_init(c, &w, conform_u64(c, "tie_seed"));
