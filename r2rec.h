@@ -1691,9 +1691,6 @@ typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *
    compact or in English as the prompt is. Guided, it cites what supports the answer; every sentence
    stays true. */
 r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
-/* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
-   task's index; adds nothing when there is none. */
-r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 
 /* Checks an output in either words against the task, and against task->answer unless it is -1.
    Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
@@ -4744,13 +4741,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
-typedef struct r2__word {
-    const char *at;
-    size_t len;
-} r2__word;
-
 /* Next word of a text; false at its end. Any byte up to ' ' separates. */
-static bool r2__next_word(const char **cursor, r2__word *word) {
+static bool r2__next_word(const char **cursor, r2__slice *word) {
     const char *p = *cursor;
     while (*p && (unsigned char)*p <= ' ') ++p;
     word->at = p;
@@ -4760,17 +4752,17 @@ static bool r2__next_word(const char **cursor, r2__word *word) {
     return word->len > 0;
 }
 
-static bool r2__is(r2__word word, const char *text) {
+static bool r2__is(r2__slice word, const char *text) {
     return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
 }
 
-static bool r2__same(r2__word a, r2__word b) {
+static bool r2__same(r2__slice a, r2__slice b) {
     return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
 }
 
 /* A whole number of at most 3 digits after `prefix`, as printf("%d") or ("%+d") writes it: neither
    "+07" nor "-0". */
-static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
+static bool r2__word_number(r2__slice word, const char *prefix, bool with_sign, int32_t *number) {
     size_t k = strlen(prefix);
     bool negative = false;
     if (word.len <= k || memcmp(word.at, prefix, k) != 0) return false;
@@ -4790,12 +4782,12 @@ static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, i
 }
 
 /* Reads "field:bucket"; false when it is none of the codebook's words. */
-static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
+static bool r2__read_fact(const r2_codebook *codebook, r2__slice word, r2_field *field,
                           int32_t *bucket) {
     for (int f = 0; f < R2_N_FIELDS; ++f) {
         const char *name = r2_field_name((r2_field)f);
         size_t len = strlen(name);
-        r2__word rest;
+        r2__slice rest;
         if (word.len < len + 2 || memcmp(word.at, name, len) != 0 || word.at[len] != ':') continue;
         rest.at = word.at + len + 1;
         rest.len = word.len - len - 1;
@@ -4810,7 +4802,7 @@ static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *
 
 /* A fact that a trace can cite. */
 typedef struct r2__fact {
-    r2__word word;
+    r2__slice word;
     int32_t thought, weight;
 } r2__fact;
 
@@ -4818,7 +4810,7 @@ typedef struct r2__fact {
    each once, in the order of the fields. Returns their number. */
 static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
                               r2__fact fact[R2_FIRST_CHAIN_FIELD]) {
-    r2__word word;
+    r2__slice word;
     int32_t n = 0, next = 0;
     while (next < R2_FIRST_CHAIN_FIELD && r2__next_word(&prompt, &word)) {
         r2_field field = (r2_field)0;
@@ -4901,7 +4893,7 @@ static void r2__first_fault(r2_check *check, r2_verdict verdict) {
 }
 
 /* Checks one thought, "fact weight =total". *last is the thought before it. */
-static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__word cited,
+static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__slice cited,
                               int32_t weight, int32_t total, int32_t *last) {
     int32_t k = 0;
     while (k < n && !r2__same(fact[k].word, cited)) ++k;
@@ -4934,7 +4926,7 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
     int32_t seen[4] = {0, 0, 0, 0}, number = -1, n_answers = 0;
     int order = 0, after = 0;
     bool good = r2__single_spaces(output);
-    r2__word word, previous = {"", 0};
+    r2__slice word, previous = {"", 0};
     while (r2__next_word(&output, &word)) {
         for (int k = 0; k < 4; ++k)
             if (r2__is(word, tag[k])) {
@@ -4973,7 +4965,7 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
     r2_check check = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
     r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
-    r2__word word, cited, weight_word;
+    r2__slice word, cited, weight_word;
     check.verdict = r2__check_shape(output, &check.answer);
     if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) return r2__malformed(check);
     while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
@@ -8461,15 +8453,11 @@ static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
     uint64_t bytes, padded;
     void *result;
-    if (!r2_mul_u64(count, size, &bytes) || !r2_add_u64(bytes, R2__ALIGN - 1, &padded)) {
-        r2_fail(ctx, R2_NO_MEMORY, "out of memory: %llu elements of %llu bytes",
-                (unsigned long long)count, (unsigned long long)size);
-        return NULL;
-    }
+    if (!r2_mul_u64(count, size, &bytes) || !r2_add_u64(bytes, R2__ALIGN - 1, &padded))
+        return r2_resize(ctx, NULL, count, size); /* refuses that, too */
     padded &= ~(uint64_t)(R2__ALIGN - 1);
-    if (!arena->blocks || arena->blocks->size - arena->blocks->used < padded) {
-        if (!r2__arena_grow(ctx, arena, padded)) return NULL;
-    }
+    const bool room = arena->blocks && arena->blocks->size - arena->blocks->used >= padded;
+    if (!room && !r2__arena_grow(ctx, arena, padded)) return NULL;
     result = arena->blocks->base + arena->blocks->used;
     arena->blocks->used += padded;
     arena->used += padded;
@@ -8524,17 +8512,12 @@ static r2__slice r2__slice_text(const char *text) { return r2__slice_of(text, st
 static bool r2__text_reserve(r2_ctx *ctx, r2_text *text, size_t more) {
     size_t need = text->len + more + 1, cap = text->cap ? text->cap : 64;
     char *data;
-    if (text->failed) {
-        r2_fail(ctx, R2_NO_MEMORY, "out of memory: a text failed before");
-        return false;
-    }
-    if (need <= text->cap) return true;
+    if (text->failed) r2_fail(ctx, R2_NO_MEMORY, "out of memory: a text failed before");
+    if (text->failed || need <= text->cap) return !text->failed;
     while (cap < need) cap *= 2;
     data = (char *)r2_resize(ctx, text->data, cap, 1);
-    if (!data) {
-        text->failed = true;
-        return false;
-    }
+    text->failed = !data;
+    if (!data) return false;
     text->data = data;
     text->cap = cap;
     return true;
@@ -8574,8 +8557,7 @@ void r2_text_free(r2_ctx *ctx, r2_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-/* Replaces the decimal point of the locale, of one or more bytes, by a point in a printed number;
-   returns the new length. */
+/* Puts a point for the locale's decimal point (one or more bytes) into a number; its new length. */
 static size_t r2__with_point(char *number) {
     size_t len = 0;
     for (const char *at = number; *at; ++at) {
@@ -8587,8 +8569,7 @@ static size_t r2__with_point(char *number) {
     return len;
 }
 
-/* Adds x like %.{digits}g, at most 17 digits, with a point in every locale: for text that a program
-   or a model reads. */
+/* Adds x like %.{digits}g, at most 17 digits, for programs and models: a point in every locale. */
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
     char number[64];
     snprintf(number, sizeof number, "%.*g", digits, x);
@@ -8624,12 +8605,32 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, r2__slice bytes) {
 
 /* ---- slices, and JSON ---- */
 
-/* Takes the first character off a slice if it is one of `any`. */
+static bool r2__begins(r2__slice text, r2__slice begin) {
+    return begin.len <= text.len && memcmp(text.at, begin.at, begin.len) == 0;
+}
+
+static bool r2__digit_at(r2__slice text, size_t at) {
+    return at < text.len && text.at[at] >= '0' && text.at[at] <= '9';
+}
+
+/* Takes n <= text->len characters off the front. */
+static void r2__drop(r2__slice *text, size_t n) {
+    text->at += n;
+    text->len -= n;
+}
+
+/* Takes `begin` off the front, if it is there. */
+static bool r2__take_text(r2__slice *text, const char *begin) {
+    const bool there = r2__begins(*text, r2__slice_text(begin));
+    if (there) r2__drop(text, strlen(begin));
+    return there;
+}
+
+/* Takes the first character off if it is one of `any`. */
 static bool r2__take_char(r2__slice *text, const char *any) {
-    if (!text->len || !*text->at || !strchr(any, *text->at)) return false;
-    ++text->at;
-    --text->len;
-    return true;
+    const bool there = text->len && *text->at && strchr(any, *text->at);
+    if (there) r2__drop(text, 1);
+    return there;
 }
 
 /* Takes all characters of `any` off the front; returns how many. */
@@ -8658,7 +8659,7 @@ static int32_t r2__json_unit(r2__slice *in) {
         if (!(c >= '0' && c <= '9') && !(low >= 'a' && low <= 'f')) return -1;
         unit = unit << 4 | (c <= '9' ? c - '0' : low - 'a' + 10);
     }
-    *in = r2__slice_of(in->at + 6, in->len - 6);
+    r2__drop(in, 6);
     return unit;
 }
 
@@ -8724,12 +8725,8 @@ static bool r2__json_any(r2__json_reader *r) {
         --r->depth;
         return good;
     }
-    for (int k = 0; k < 3; ++k) {
-        const size_t len = strlen(words[k]);
-        if (r->in.len < len || memcmp(r->in.at, words[k], len) != 0) continue;
-        r->in = r2__slice_of(r->in.at + len, r->in.len - len);
-        return true;
-    }
+    for (int k = 0; k < 3; ++k)
+        if (r2__take_text(&r->in, words[k])) return true;
     return r2__json_number(r);
 }
 
@@ -8742,12 +8739,10 @@ static const char *r2__json_fault(r2__slice text, bool whole) {
     return r.nul ? "text without NUL" : whole ? "JSON with whole numbers" : "JSON";
 }
 
-/* One JSON value -> *root, which cJSON_Delete releases, also after a failure. R2_FORMAT says what
-   was expected; the caller knows where. */
+/* One JSON value -> *root, for cJSON_Delete in any case. R2_FORMAT says what was expected. */
 static r2_status r2__json_parse(r2_ctx *ctx, r2__slice text, bool whole, cJSON **root) {
     *root = NULL;
-    if (text.len >= 3 && memcmp(text.at, "\xEF\xBB\xBF", 3) == 0)
-        text = r2__slice_of(text.at + 3, text.len - 3);
+    r2__take_text(&text, "\xEF\xBB\xBF");
     const char *fault = r2__json_fault(text, whole);
     if (fault) return r2_fail(ctx, R2_FORMAT, "expected %s", fault);
     *root = cJSON_ParseWithLength(text.at, text.len);
@@ -8755,14 +8750,18 @@ static r2_status r2__json_parse(r2_ctx *ctx, r2__slice text, bool whole, cJSON *
                                    (unsigned long long)text.len);
 }
 
-/* Whether a word is one of a list, in which blanks part them. */
-static bool r2__is_one_of(const char *word, const char *list) {
-    const size_t len = strlen(word);
-    for (size_t n; *list; list += n + (list[n] == ' ')) {
-        n = strcspn(list, " ");
-        if (n == len && memcmp(word, list, len) == 0) return true;
+/* Place of a word in a list, in which blanks part them, from 0; -1: it is not there. */
+static int r2__place_of(const char *word, const char *list) {
+    for (int place = 0; *list; ++place) {
+        const size_t n = strcspn(list, " ");
+        if (r2__is(r2__slice_of(list, n), word)) return place;
+        list += n + (list[n] == ' ');
     }
-    return false;
+    return -1;
+}
+
+static bool r2__is_one_of(const char *word, const char *list) {
+    return r2__place_of(word, list) >= 0;
 }
 
 static cJSON *r2__json_get(const cJSON *object, const char *key) {
@@ -8918,10 +8917,9 @@ static r2_status r2__read_up_to(r2_ctx *ctx, FILE *file, const char *path, size_
 
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
     FILE *file;
-    r2_status status = r2__open(ctx, path, &file);
-    if (status != R2_OK) return status;
+    if (r2__open(ctx, path, &file) != R2_OK) return ctx->status;
     r2_text_clear(text);
-    status = r2__read_up_to(ctx, file, path, SIZE_MAX, text);
+    r2_status status = r2__read_up_to(ctx, file, path, SIZE_MAX, text);
     r2__file_close(ctx, file, path); /* it was read: nothing is lost any more */
     return status;
 }
@@ -9017,8 +9015,7 @@ static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
     return status;
 }
 
-/* Removes what was written aside, without memory: there may be none. That it cannot, nobody needs
-   to know. */
+/* Removes what was written aside, without memory: there may be none. A failure is not reported. */
 static void r2__drop_aside(r2_ctx *ctx, const char *path) {
     char aside[4 * R2__PATH];
     size_t none = 0;
@@ -9048,9 +9045,8 @@ static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice 
 }
 
 static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
-    r2_status status = r2__write_aside(ctx, path, piece, n);
-    if (status != R2_OK) return status;
-    status = r2__into_place(ctx, path);
+    if (r2__write_aside(ctx, path, piece, n) != R2_OK) return ctx->status;
+    r2_status status = r2__into_place(ctx, path);
     if (status != R2_OK) r2__drop_aside(ctx, path);
     return status;
 }
@@ -9089,10 +9085,9 @@ static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17])
 static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
                                  const char *digest) {
     char path[R2__PATH], aside[R2__ASIDE], found[17] = "";
-    r2_status status = r2__join_path(ctx, path, directory, name);
-    if (status != R2_OK) return status;
+    if (r2__join_path(ctx, path, directory, name) != R2_OK) return ctx->status;
     if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
-    status = r2__aside(ctx, path, aside);
+    r2_status status = r2__aside(ctx, path, aside);
     if (status == R2_OK && r2__digest_file(ctx, aside, found) == R2_OK &&
         strcmp(found, digest) == 0)
         status = r2__into_place(ctx, path);
@@ -9240,8 +9235,7 @@ static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) 
     stop = (const char *)memchr(start, '\n', have);
     while (!stop && !lines->eof) {
         size_t searched = have;
-        r2_status status = r2__lines_fill(ctx, lines);
-        if (status != R2_OK) return status;
+        if (r2__lines_fill(ctx, lines) != R2_OK) return ctx->status;
         start = lines->buffer;
         have = lines->end;
         stop = (const char *)memchr(start + searched, '\n', have - searched);
@@ -9251,10 +9245,7 @@ static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) 
     lines->next += line->len + (stop ? 1 : 0);
     if (!have) return R2_OK;
     lines->number++;
-    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
-        line->at += 3;
-        line->len -= 3;
-    }
+    if (lines->number == 1) r2__take_text(line, "\xEF\xBB\xBF");
     if (line->len && line->at[line->len - 1] == '\r') line->len--;
     if (lines->has_nul && memchr(line->at, '\0', line->len))
         return r2__bad_line(ctx, lines, "text", r2__slice_text("a NUL byte"));
@@ -9275,22 +9266,17 @@ static uint64_t r2__fnv(const char *text, size_t len) {
 }
 
 void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-    uint32_t k0 = key[0], k1 = key[1];
+    uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]}, k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; ++round) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-        c0 = n0;
-        c2 = n2;
+        const uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
+        c[0] = (uint32_t)(p1 >> 32) ^ c[1] ^ k0;
+        c[1] = (uint32_t)p1;
+        c[2] = (uint32_t)(p0 >> 32) ^ c[3] ^ k1;
+        c[3] = (uint32_t)p0;
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
+    memcpy(out, c, sizeof c);
 }
 
 r2_rng r2_rng_make(uint64_t seed, r2_stream stream, uint64_t index) {
@@ -9348,13 +9334,11 @@ double r2_rng_gumbel(r2_rng *rng) {
 }
 
 uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b) {
-    uint32_t counter[4], key[2], out[4];
-    key[0] = (uint32_t)seed;
-    key[1] = (uint32_t)(seed >> 32) ^ 0x68617368u; /* apart from every r2_rng of the same seed */
-    counter[0] = (uint32_t)a;
-    counter[1] = (uint32_t)(a >> 32);
-    counter[2] = (uint32_t)b;
-    counter[3] = (uint32_t)(b >> 32);
+    const uint32_t apart = 0x68617368u; /* from every r2_rng of the same seed */
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ apart};
+    const uint32_t counter[4] = {(uint32_t)a, (uint32_t)(a >> 32), (uint32_t)b,
+                                 (uint32_t)(b >> 32)};
+    uint32_t out[4];
     r2_philox(counter, key, out);
     return (uint64_t)out[0] << 32 | out[1];
 }
@@ -9371,8 +9355,7 @@ static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
     return range;
 }
 
-/* More threads than R2_MOST_THREADS are not asked for: the system may have no more, and then OpenMP
-   ends the process. */
+/* At most R2_MOST_THREADS: where the system has no more threads, OpenMP ends the process. */
 static int r2__n_threads(const r2_ctx *ctx) {
     const int n = ctx->n_threads;
     return n < 1 ? 1 : n > R2_MOST_THREADS ? R2_MOST_THREADS : n;
@@ -9416,14 +9399,13 @@ static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *conf
 /* `no_item`: R2_NO_ITEM is allowed. */
 static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
                                     bool no_item) {
-    int64_t degree;
     if ((int64_t)q->user >= g->n_users)
         return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
                        (unsigned)q->user, (long long)g->n_users);
     if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
         return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
                        (unsigned)q->item, (long long)g->n_items);
-    degree = r2_graph_user_degree(g, q->user);
+    int64_t degree = r2_graph_user_degree(g, q->user);
     if (q->n_history < 0 || q->n_history > degree)
         return r2_fail(ctx, R2_ARGUMENT,
                        "question: n_history = %d, expected 0 to %lld, the "
@@ -9721,7 +9703,7 @@ static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c) {
 
 /* `text` without the blanks around it. */
 static r2__slice r2__trim(r2__slice text) {
-    while (text.len && text.at[0] == ' ') ++text.at, --text.len;
+    while (text.len && text.at[0] == ' ') r2__drop(&text, 1);
     while (text.len && text.at[text.len - 1] == ' ') --text.len;
     return text;
 }
@@ -9771,8 +9753,7 @@ static bool r2__separates(char first, char second, const char *at, const char *e
     return *at == first && (!second || (at + 1 < end && at[1] == second));
 }
 
-/* Cuts `line` into table->field; returns the number of fields, or -1 if a quote stays open or there
-   are too many. */
+/* Cuts `line` into table->field -> the number of fields; -1: too many, or a quote stays open. */
 static int r2__cut(r2__table *table, r2__slice line) {
     const char first = table->separator[0], second = table->separator[1];
     const bool blanks = first == ' ' && !second;
@@ -9824,8 +9805,7 @@ static const char *r2__separator_name(const char *separator) {
     return *separator == ' ' ? "a blank" : *separator == '\t' ? "a tab" : separator;
 }
 
-/* The error of a line that has not as many fields as the first. Some copies have lines of another
-   separator put before the others. */
+/* The error of a line of another length. Some copies begin with lines of another separator. */
 static r2_status r2__other_fields(r2_ctx *ctx, r2__table *table, r2__slice line, int n) {
     const char *first = table->separator, *own = r2__find_separator(line);
     char expected[96];
@@ -9959,8 +9939,7 @@ static bool r2__time(r2__slice text, double *time) {
 
 #define R2__WANTED 4
 
-/* The usual names of the wanted columns, in lower case without _ - and blanks, preferred ones
-   first. */
+/* Usual names of the wanted columns in lower case without _ - and blanks, preferred ones first. */
 static const char *const r2__rating_names[R2__WANTED] = {
     "userid user uid reviewerid customerid profileid memberid visitorid sessionid",
     "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid "
@@ -10017,12 +9996,7 @@ static void r2__plain_name(char *plain, size_t size, r2__slice name) {
 static int r2__name_place(const char *list, r2__slice name) {
     char plain[64];
     r2__plain_name(plain, sizeof plain, name);
-    for (int place = 0; *list && *plain; ++place) {
-        const size_t len = strcspn(list, " ");
-        if (len == strlen(plain) && !memcmp(list, plain, len)) return place;
-        list += len + (list[len] == ' ');
-    }
-    return -1;
+    return *plain ? r2__place_of(plain, list) : -1;
 }
 
 /* The number of a column, from 1, that the caller gave; 0: a name or nothing. */
@@ -10045,8 +10019,7 @@ static void r2__source_column(r2__source *source, const char *const wish[R2__WAN
         else if (w == 0 && source->prefer && place >= 0) ++place;
         if (source->none[w]) continue;
         if (wish && wish[w] && (source->json || !r2__wished_number(wish, w))) {
-            bool same = strlen(wish[w]) == name.len && !memcmp(wish[w], name.at, name.len);
-            place = same ? 0 : -1;
+            place = r2__is(name, wish[w]) ? 0 : -1;
         }
         if (place >= 0 && best[w] == place && !r2__wished_number(wish, w)) source->twice = true;
         if (place < 0 || (best[w] >= 0 && best[w] <= place)) continue;
@@ -10136,10 +10109,10 @@ static bool r2__json_skip(r2__slice *rest, r2__slice *text) {
    behind the last value. False: at the end; `rest` is then "}", or the object is none. A value that
    nobody asks for may hold what JSON does not allow: NaN, half a surrogate pair. */
 static bool r2__json_next(r2__slice *rest, r2__slice *key, r2__slice *value) {
-    while (rest->len && strchr(" \t,", *rest->at)) ++rest->at, --rest->len;
+    r2__take_all(rest, " \t,");
     if (rest->len && *rest->at == '}') return false;
     if (r2__json_skip(rest, key) && key->len >= 2 && *key->at == '"' && *rest->at == ':') {
-        ++rest->at, --rest->len;
+        r2__drop(rest, 1);
         if (r2__json_skip(rest, value) && *rest->at != ':') return true;
     }
     rest->len = 0;
@@ -10195,9 +10168,7 @@ static r2_status r2__json_field(r2_ctx *ctx, r2__source *source, r2__slice key, 
             source->column[w] = source->table.n_fields++;
             snprintf(source->key[w], sizeof source->key[w], "%.*s", (int)key.len, key.at);
         }
-        if (source->column[w] < 0 || strlen(source->key[w]) != key.len ||
-            memcmp(source->key[w], key.at, key.len) != 0)
-            continue;
+        if (source->column[w] < 0 || !r2__is(key, source->key[w])) continue;
         if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", key);
         else status = r2__json_value(ctx, source, w, value);
     }
@@ -10256,8 +10227,7 @@ static void r2__table_fields(r2__source *source) {
                                                  : source->table.field[source->column[w]];
 }
 
-/* The columns of a table without names: user item rating time, where the caller says nothing
-   else. */
+/* The columns of a table without names: user item rating time, but for what the caller says. */
 static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice line,
                                   const char *const wish[R2__WANTED]) {
     static const char *const questions[R2__WANTED] = {
@@ -10339,8 +10309,7 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
                  {"\xFE\xFF", "UTF-16", 2},
                  {"\xFF\xFE\0\0", "UTF-32", 4}};
     const char *name = NULL, *at;
-    r2_status status = r2__lines_fill(ctx, lines);
-    if (status != R2_OK) return status;
+    if (r2__lines_fill(ctx, lines) != R2_OK) return ctx->status;
     at = lines->buffer;
     for (size_t k = 0; k < sizeof other / sizeof *other; ++k)
         if (lines->end >= other[k].len && !memcmp(at, other[k].sign, other[k].len))
@@ -10425,8 +10394,7 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     } while (*more && !r2__trim(line).len);
     if (!*more) return R2_OK;
     if (source->json) return r2__json_record(ctx, source, line);
-    status = r2__table_cut(ctx, &source->table, line);
-    if (status != R2_OK) return status;
+    if (r2__table_cut(ctx, &source->table, line) != R2_OK) return ctx->status;
     r2__table_fields(source);
     if (source->worded && r2__n_numbers(source) == 2)
         return r2_fail(ctx, R2_FORMAT,
@@ -10442,21 +10410,13 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
    The tables are r2_data.user_key and item_key: stb_ds keeps entries in the order in which they
    were added, so the index of an id is its number. */
 
-/* Sets `out` to `text` as UTF-8. Text that is not UTF-8 is read as latin-1: an id is the same id in
-   both encodings. */
+/* Sets `out` to `text` as UTF-8; other text is read as latin-1: an id is the same in both. */
 static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
     const bool valid = r2__utf8_valid(text.at, text.len);
     r2_text_clear(out);
     r2_text_add(ctx, out, text.at, valid ? text.len : 0);
     for (size_t k = 0; k < text.len && !valid; ++k)
         r2__utf8_add(ctx, out, (unsigned char)text.at[k]);
-}
-
-/* Is the NUL-terminated `key` this text? */
-static bool r2__same_key(const char *key, r2__slice text) {
-    size_t k = 0;
-    while (k < text.len && key[k] == text.at[k]) ++k; /* a NUL in `key` is not in the text */
-    return k == text.len && !key[k];
 }
 
 /* The number of `id`, or -1 -> *number; `key` is room for a long one with its NUL. All keys are
@@ -10553,7 +10513,7 @@ static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__s
     char ***keys = which ? &data->item_key : &data->user_key, *key;
     int64_t *last = &loader->last[which];
     const int64_t n = (int64_t)stbds_hmlen(*keys);
-    if (*last >= n || !r2__same_key((*keys)[*last], id)) {
+    if (*last >= n || !r2__is(id, (*keys)[*last])) {
         if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
         if (*last < 0) {
             if (n >= UINT32_MAX - 1)
@@ -10578,7 +10538,7 @@ static bool r2__source_not_rated(const r2__source *source) {
     const char *mark = source->not_rated;
     double number, rating;
     if (!mark || source->column[2] < 0) return false;
-    if (r2__same_key(mark, r2__trim(source->field[2]))) return true;
+    if (r2__is(r2__trim(source->field[2]), mark)) return true;
     return r2__number(r2__slice_text(mark), &number) &&
            r2__source_number(source, 2, &rating) && rating == number;
 }
@@ -10857,8 +10817,7 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     return status;
 }
 
-/* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24
-   columns. */
+/* Titles, genres, years of one file. u.item of MovieLens 100K is known by its 24 columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
     r2_text genres = {NULL, 0, 0, false};
@@ -11385,17 +11344,13 @@ static void r2__add_id(r2_ctx *ctx, r2_text *text, const char *id, const char *b
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
     for (int64_t k = 0; k < c->n_cases; ++k) {
         r2__add_id(ctx, &text, data->user_key[c->user[k]], "");
         for (int64_t j = 0; j < c->n_per_case; ++j)
             r2__add_id(ctx, &text, data->item_key[c->item[k * c->n_per_case + j]], "\t");
         r2_text_add(ctx, &text, "\n", 1);
     }
-    status = text.failed ? ctx->status
-                         : r2_write_file(ctx, path, text.data ? text.data : "", text.len);
-    r2_text_free(ctx, &text);
-    return status;
+    return r2__write_text(ctx, path, &text);
 }
 
 /* A file of candidate sets while it is read. */
@@ -11891,8 +11846,7 @@ static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     }
 }
 
-/* c(M, n) = or += a(M, K) b(K, n) for the columns and the k of one block; b is packed, or in place
-   (ldb not 0). */
+/* c(M, n) = or += a(M, K) b(K, n) for one block; b is packed, or in place (ldb not 0). */
 static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
                                int64_t M, int64_t n, int64_t K, bool add) {
     const int64_t chunk = 8 * R2__TILE_ROWS;
@@ -12008,8 +11962,7 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
 #define R2__TURNED 96              /* rows of c^T (columns of narrow c) at a time */
 #define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
 
-/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: more would compete for few sets of the
-   cache. */
+/* c(M,n) = or += turned(n,M)^T, four rows at a time: more would compete for few cache sets. */
 static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
                           bool add) {
     if (add) {
@@ -13393,32 +13346,18 @@ typedef struct r2__stored {
     const r2__named *want;     /* whose numbers it has; NULL: none */
 } r2__stored;
 
-/* The name of tensor `id` of `layer` in a file. */
-static void r2__file_name(const r2_model *model, int id, int64_t layer, char *name, size_t size) {
+static void r2__list_weight(const r2_model *model, int id, int64_t layer, r2__named *to) {
     const r2_tensor *t = &model->tensor[id];
-    if (t->per_layer) snprintf(name, size, "model.layers.%lld.%s", (long long)layer, t->name);
-    else snprintf(name, size, "%s", t->name);
-}
-
-/* Lists all tensors of the model; returns how many. list NULL: only counts. */
-static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
-    int64_t n = 0;
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer, ++n) {
-            if (!list) continue;
-            r2__file_name(model, id, layer, list[n].name, sizeof list[n].name);
-            list[n].rank = t->init == R2_INIT_ONE || t->init == R2_INIT_ZERO ? 1 : 2;
-            list[n].rows = t->rows;
-            list[n].cols = t->cols;
-            list[n].data = r2_weight(model, (r2_tensor_id)id, layer);
-        }
-    }
-    return n;
+    if (!t->per_layer) snprintf(to->name, sizeof to->name, "%s", t->name);
+    else snprintf(to->name, sizeof to->name, "model.layers.%lld.%s", (long long)layer, t->name);
+    to->rank = t->init == R2_INIT_ONE || t->init == R2_INIT_ZERO ? 1 : 2;
+    to->rows = t->rows;
+    to->cols = t->cols;
+    to->data = r2_weight(model, (r2_tensor_id)id, layer);
 }
 
 /* One factor, 'A' or 'B', of the adapter of tensor `id`. */
-static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
+static void r2__list_factor(const r2_model *model, int id, int64_t layer, int factor,
                             r2__named *to) {
     const r2_lora *lora = model->lora;
     const r2_tensor *t = &model->tensor[id];
@@ -13432,28 +13371,19 @@ static void r2__list_factor(const r2_model *model, int id, int64_t layer, char f
     to->data = factor == 'A' ? a : a + lora->config.rank * t->cols;
 }
 
-/* Lists all factors of the model's adapters; returns how many. list NULL: only counts. */
-static int64_t r2__list_adapters(const r2_model *model, r2__named *list) {
-    int64_t n = 0;
-    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
-        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            if (model->lora->offset[id] < 0) continue;
-            if (list) {
-                r2__list_factor(model, id, layer, 'A', &list[n]);
-                r2__list_factor(model, id, layer, 'B', &list[n + 1]);
-            }
-            n += 2;
-        }
-    }
-    return n;
-}
-
+/* Lists all tensors of the model, or the factors of its adapters. */
 static r2__named *r2__list(r2_ctx *ctx, const r2_model *model, bool adapters, int64_t *n) {
-    r2__named *list;
-    *n = adapters ? r2__list_adapters(model, NULL) : r2__list_weights(model, NULL);
-    list = (r2__named *)r2_alloc(ctx, (uint64_t)*n, sizeof *list);
-    if (list && adapters) r2__list_adapters(model, list);
-    else if (list) r2__list_weights(model, list);
+    const int64_t n_layer = model->config.n_layer;
+    const uint64_t most = 2 * R2_TENSOR_COUNT * (uint64_t)n_layer;
+    r2__named *list = (r2__named *)r2_alloc(ctx, most, sizeof *list);
+    *n = 0;
+    for (int id = 0; id < R2_TENSOR_COUNT && list && !adapters; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
+            r2__list_weight(model, id, layer, &list[(*n)++]);
+    for (int64_t layer = 0; layer < n_layer && list && adapters; ++layer)
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+            for (int factor = 'A'; factor <= 'B' && model->lora->offset[id] >= 0; ++factor)
+                r2__list_factor(model, id, layer, factor, &list[(*n)++]);
     return list;
 }
 
@@ -13725,12 +13655,11 @@ static r2_status r2__read_header(r2_ctx *ctx, FILE *in, r2__tensor_file *file) {
 /* Reads and checks a file from the front: what its first bytes rule out is not read on. */
 static r2_status r2__read_tensors(r2_ctx *ctx, FILE *in, r2__tensor_file *file) {
     uint64_t bytes = 0;
-    r2_status status = r2__read_header(ctx, in, file);
-    if (status != R2_OK) return status;
+    if (r2__read_header(ctx, in, file) != R2_OK) return ctx->status;
     file->t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(file->root),
                                      sizeof *file->t);
     if (!file->t) return ctx->status;
-    status = r2__read_entries(ctx, file->path, file->root, file->t, &file->n);
+    r2_status status = r2__read_entries(ctx, file->path, file->root, file->t, &file->n);
     if (status == R2_OK) status = r2__check_stored(ctx, file->path, file->t, file->n, &bytes);
     if (status != R2_OK) return status;
     size_t end = bytes < SIZE_MAX - file->data ? file->data + (size_t)bytes : SIZE_MAX - 1;
@@ -13860,8 +13789,7 @@ static bool r2__is_off(const cJSON *item) {
 
 /* ---- a Hugging Face directory ---- */
 
-/* Older files have rope_theta at the top and rope_scaling for scaled positions, newer ones have
-   both in rope_parameters. */
+/* rope_theta is at the top, scaled positions in rope_scaling; newer: both in rope_parameters. */
 static float r2__setting_rope(r2__settings *s) {
     static const char *const places[] = {"rope_scaling", "rope_parameters"};
     float outer = 10000.0f, inner;
@@ -13955,8 +13883,7 @@ static bool r2__is_file_name(const cJSON *item) {
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 uint64_t n_bytes) {
     r2_model plan;
-    r2_status status = r2__check_model(ctx, config);
-    if (status != R2_OK) return status;
+    if (r2__check_model(ctx, config) != R2_OK) return ctx->status;
     memset(&plan, 0, sizeof plan);
     plan.config = *config;
     r2__lay_out(&plan);
@@ -13975,8 +13902,7 @@ static int r2__by_file(const void *a, const void *b) {
     return strcmp(((const r2__shard *)a)->file, ((const r2__shard *)b)->file);
 }
 
-/* Opens all shards of entry (n), sorted by file, for their sizes -> *sum. A size beyond a long
-   counts as that of any model. */
+/* Opens the shards of entry (n), sorted by file, for their sizes -> *sum; beyond a long: enough. */
 static r2_status r2__shard_bytes(r2_ctx *ctx, const char *directory, const r2__shard *entry,
                                  size_t n, uint64_t *sum) {
     for (size_t i = 0; i < n; ++i) {
@@ -14082,10 +14008,9 @@ static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
     r2__tensor_file file;
     r2__named *list = NULL;
     int64_t n = 0;
-    r2_status status = r2__tensor_open(ctx, path, &file);
-    if (status != R2_OK) return status;
+    if (r2__tensor_open(ctx, path, &file) != R2_OK) return ctx->status;
     config->tied = !r2__find_stored(&file, "lm_head.weight");
-    status = r2__check_room(ctx, path, config, file.text.len);
+    r2_status status = r2__check_room(ctx, path, config, file.text.len);
     if (status == R2_OK) status = r2_model_init(ctx, model, config, with_grad);
     if (status == R2_OK) {
         list = r2__list(ctx, model, false, &n);
@@ -14316,8 +14241,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
     r2_codebook loaded = *codebook;
     cJSON *json;
     int f = 0;
-    r2_status status = r2__json_read(ctx, path, &json);
-    if (status != R2_OK) return status;
+    if (r2__json_read(ctx, path, &json) != R2_OK) return ctx->status;
     const cJSON *field = r2__json_get(json, "n_chains");
     bool good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
     field = r2__json_get(json, "fields");
@@ -14437,10 +14361,9 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
 static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report) {
     r2__state *s = &t->state;
     r2_status status, saved = R2_OK;
-    int64_t done;
     t->tell(t->config, report);
     ++t->step;
-    done = r2__training_ends(t) ? t->n_steps : t->step;
+    int64_t done = r2__training_ends(t) ? t->n_steps : t->step;
     if (s->path) r2_text_add(ctx, &s->reports, (const char *)report, t->report_size);
     status = r2_progress(ctx, t->name, done, t->n_steps);
     /* when it is time to, when there is nothing more to do, when the training is to stop; it takes
@@ -14476,9 +14399,8 @@ static r2_status r2__training_resume(r2_ctx *ctx, r2__training *t, const char *p
 /* The settings were checked before; here they join the fingerprint. */
 static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t) {
     const r2_sft_config *c = (const r2_sft_config *)t->config;
-    uint64_t fingerprint;
     if (!c->state_path) return R2_OK;
-    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    uint64_t fingerprint = r2__examples_fingerprint(t->ex, c->seed);
     if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
     r2__check_sft_config(ctx, c, false, &fingerprint);
     return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
@@ -14486,9 +14408,8 @@ static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t) {
 
 static r2_status r2__grpo_resume(r2_ctx *ctx, r2__training *t) {
     const r2_grpo_config *c = (const r2_grpo_config *)t->config;
-    uint64_t fingerprint;
     if (!c->state_path) return R2_OK;
-    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    uint64_t fingerprint = r2__examples_fingerprint(t->ex, c->seed);
     r2__check_grpo_config(ctx, c, &fingerprint);
     return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
 }
@@ -14565,9 +14486,8 @@ static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *
 static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
     const r2_vocab *own = &run->vocab;
     r2_vocab found;
-    r2_status status;
     memset(&found, 0, sizeof found);
-    status = r2_vocab_load(ctx, &found, path);
+    r2_status status = r2_vocab_load(ctx, &found, path);
     if (status == R2_OK && found.n_words != own->n_words)
         status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
                          (int)own->n_words, (int)found.n_words);
@@ -14618,8 +14538,7 @@ static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
     }
 }
 
-/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
-   highest. */
+/* The bucket of n_theirs at the place of `bucket` among n: lowest stays lowest, highest highest. */
 static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
     if (bucket == 0 || n_theirs < 2) return 0;
     if (n < 3) return n_theirs / 2;
@@ -14751,10 +14670,10 @@ int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
 static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
     const char *copy = r2__arena_string(ctx, &vocab->text, word);
     int64_t at = 0;
-    r2_status status;
     if (!copy) return ctx->status;
     if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    r2_status status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0,
+                                   &at);
     vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
     return status;
 }
@@ -14767,8 +14686,7 @@ r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *
         return r2_fail(ctx, R2_ARGUMENT,
                        "vocabulary: '%s' is empty or holds a space or control character", word);
     if (found < 0) {
-        r2_status status = r2__vocab_append(ctx, vocab, word);
-        if (status != R2_OK) return status;
+        if (r2__vocab_append(ctx, vocab, word) != R2_OK) return ctx->status;
         found = vocab->n_words - 1;
     }
     if (id) *id = found;
@@ -14785,9 +14703,8 @@ r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, 
         char *word = copy.data + at;
         size_t word_len = strcspn(word, " ");
         bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
-        int32_t id;
         word[word_len] = '\0';
-        id = whole ? r2_vocab_find(vocab, word) : -1;
+        int32_t id = whole ? r2_vocab_find(vocab, word) : -1;
         if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
         else r2_tokens_add(ctx, out, id);
         at += word_len + 1;
@@ -14945,8 +14862,7 @@ static uint64_t r2__pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
-/* A code point and the pair that it decomposes into, or the other way round. The second of a pair
-   is 0 where there is one part alone. */
+/* A code point and the pair (second 0: none) that it decomposes into, or the other way round. */
 typedef struct r2__nfc_entry {
     uint64_t key, value;
 } r2__nfc_entry;
@@ -15326,10 +15242,6 @@ typedef struct r2__added {
     int32_t id, shorter; /* place of the longest other that begins this one, or -1 */
 } r2__added;
 
-static bool r2__begins(r2__slice text, r2__slice begin) {
-    return begin.len <= text.len && memcmp(text.at, begin.at, begin.len) == 0;
-}
-
 /* By their bytes; of equal ones that with the smallest id comes last and is found. */
 static int r2__by_text(const void *a, const void *b) {
     const r2__added *x = (const r2__added *)a, *y = (const r2__added *)b;
@@ -15576,7 +15488,7 @@ r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64
 int32_t r2_bpe_added(const r2_bpe *bpe, const char *text) {
     for (int set = 0; set < 2; ++set)
         for (int32_t i = 0; i < bpe->n_find[set]; ++i)
-            if (r2__same_key(text, r2__token_bytes(bpe, bpe->find[set][i].id)))
+            if (r2__is(r2__token_bytes(bpe, bpe->find[set][i].id), text))
                 return bpe->find[set][i].id;
     return -1;
 }
@@ -15965,7 +15877,6 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
 
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
     r2_text out = {NULL, 0, 0, false};
-    r2_status status;
     r2_text_addf(ctx, &out,
                  "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n"
                  "  \"padding\": null,\n  \"added_tokens\": [");
@@ -16221,8 +16132,7 @@ static const char *r2__item_title(const r2_data *data, uint32_t item) {
                                                                     : data->item_key[item];
 }
 
-/* Adds a title in double quotes; those inside become single ones, so that it ends at the next, and
-   control characters become blanks. */
+/* Adds a title in double quotes; those inside become single ones, control characters blanks. */
 static void r2__add_title(r2_ctx *ctx, const r2_data *data, uint32_t item, r2_text *text) {
     r2_text_add(ctx, text, "\"", 1);
     for (const char *p = r2__item_title(data, item); *p; ++p)
@@ -16373,8 +16283,7 @@ static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
 
 /* ---- the rule-based teacher in English ---- */
 
-/* Sum of the weights of the facts about all chains that the prompt tells: above 0 speaks for the
-   item. */
+/* Sum of the weights of the told facts about all chains: above 0 speaks for the item. */
 static int32_t r2__rules_lean(const r2_task *task) {
     const r2_codebook *codebook = task->config->codebook;
     int32_t lean = 0;
@@ -16507,7 +16416,7 @@ static void r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config, cons
 /* A statement of a prompt: `Person A gave "Title" 4 stars`. */
 typedef struct r2__statement {
     int32_t edge, person; /* person 0: the user, 1: Person A ... */
-    r2__word title;
+    r2__slice title;
     double rating; /* NAN: masked */
 } r2__statement;
 
@@ -16515,54 +16424,43 @@ typedef struct r2__statement {
 typedef struct r2__english_facts {
     r2__statement statement[4 * R2_MAX_CHAINS];
     int32_t n, step; /* step: that the prompt asks for */
-    r2__word target; /* of step 4                      */
+    r2__slice target; /* of step 4                      */
 } r2__english_facts;
 
-static bool r2__starts(const char *p, const char *end, const char *text) {
-    size_t len = strlen(text);
-    return (size_t)(end - p) >= len && memcmp(p, text, len) == 0;
-}
-
-/* Reads digits with an optional fraction. */
-static double r2__read_number(const char **p, const char *end) {
+/* Takes digits with an optional fraction off the front. */
+static double r2__read_number(r2__slice *in) {
     double value = 0.0, unit = 1.0;
-    for (; *p < end && **p >= '0' && **p <= '9'; ++*p) value = value * 10 + (**p - '0');
-    if (end - *p > 1 && **p == '.' && (*p)[1] >= '0' && (*p)[1] <= '9')
-        for (++*p; *p < end && **p >= '0' && **p <= '9'; ++*p) value += (**p - '0') * (unit /= 10);
+    for (; r2__digit_at(*in, 0); r2__drop(in, 1)) value = value * 10 + (*in->at - '0');
+    if (!in->len || *in->at != '.' || !r2__digit_at(*in, 1)) return value;
+    for (r2__drop(in, 1); r2__digit_at(*in, 0); r2__drop(in, 1))
+        value += (*in->at - '0') * (unit /= 10);
     return value;
 }
 
-/* Reads a title in double quotes. */
-static bool r2__read_title(const char **p, const char *end, r2__word *title) {
-    const char *close = *p < end && **p == '"'
-                            ? (const char *)memchr(*p + 1, '"', (size_t)(end - *p - 1))
-                            : NULL;
+/* Takes a title in double quotes off the front. */
+static bool r2__read_title(r2__slice *in, r2__slice *title) {
+    r2__slice rest = *in;
+    if (!r2__take_char(&rest, "\"")) return false;
+    const char *close = (const char *)memchr(rest.at, '"', rest.len);
     if (!close) return false;
-    title->at = *p + 1;
-    title->len = (size_t)(close - title->at);
-    *p = close + 1;
+    *title = r2__slice_of(rest.at, (size_t)(close - rest.at));
+    r2__drop(in, title->len + 2);
     return true;
 }
 
-static bool r2__read_statement(const char **p, const char *end, r2__statement *s) {
+static bool r2__read_statement(r2__slice *in, r2__statement *s) {
     s->person = 0;
-    if (r2__starts(*p, end, "Person ") && end - *p > 8) {
-        s->person = 1 + (*p)[7] - 'A';
-        *p += 8;
-    } else if (r2__starts(*p, end, "the user")) {
-        *p += 8;
-    } else {
+    if (r2__take_text(in, "Person ")) {
+        if (!in->len) return false;
+        s->person = 1 + *in->at - 'A';
+        r2__drop(in, 1);
+    } else if (!r2__take_text(in, "the user")) {
         return false;
     }
-    if (!r2__starts(*p, end, " gave ")) return false;
-    *p += 6;
-    if (!r2__read_title(p, end, &s->title) || end - *p < 2 || *(*p)++ != ' ') return false;
-    s->rating = NAN;
-    if (r2__starts(*p, end, "[?]")) *p += 3;
-    else s->rating = r2__read_number(p, end);
-    if (!r2__starts(*p, end, " stars")) return false;
-    *p += 6;
-    return true;
+    if (!r2__take_text(in, " gave ") || !r2__read_title(in, &s->title) || !r2__take_text(in, " "))
+        return false;
+    s->rating = r2__take_text(in, "[?]") ? NAN : r2__read_number(in);
+    return r2__take_text(in, " stars");
 }
 
 /* Reads the lines of an English prompt that name titles: chains and the question. */
@@ -16570,18 +16468,16 @@ static void r2__read_english(const char *prompt, r2__english_facts *facts) {
     const int32_t room = (int32_t)(sizeof facts->statement / sizeof *facts->statement);
     memset(facts, 0, sizeof *facts);
     while (*prompt) {
-        const char *p = prompt, *end = p + strcspn(p, "\n");
+        r2__slice in = r2__slice_of(prompt, strcspn(prompt, "\n"));
         int32_t edge = 0;
-        prompt = *end ? end + 1 : end;
-        if (r2__starts(p, end, "The target is ")) {
-            p += 14;
-            if (r2__read_title(&p, end, &facts->target)) facts->step = R2_STEP_ASK;
-        }
-        if (!r2__starts(p, end, "Chain ")) continue;
-        p = (const char *)memchr(p, ':', (size_t)(end - p));
-        while (p && end - p > 2 && edge < 4 && facts->n < room) {
-            p += 2; /* ": " or "; " */
-            if (!r2__read_statement(&p, end, &facts->statement[facts->n])) break;
+        prompt += in.len + (prompt[in.len] == '\n');
+        if (r2__take_text(&in, "The target is ") && r2__read_title(&in, &facts->target))
+            facts->step = R2_STEP_ASK;
+        if (!r2__take_text(&in, "Chain ")) continue;
+        while (in.len && *in.at != ':') r2__drop(&in, 1);
+        while (in.len > 2 && edge < 4 && facts->n < room) {
+            r2__drop(&in, 2); /* ": " or "; " */
+            if (!r2__read_statement(&in, &facts->statement[facts->n])) break;
             facts->statement[facts->n++].edge = ++edge;
         }
         if (facts->step < edge) facts->step = edge; /* the last edge named is the masked one */
@@ -16605,27 +16501,27 @@ static const char *r2__skip_blank(const char *p) {
 }
 
 /* Shape of <think> ... </think><answer> k </answer>: white space between the parts and around k is
-   allowed, nothing else is. The reasoning is *body .. *end. */
-static r2_verdict r2__english_shape(const char *output, int32_t *answer, const char **body,
-                                    const char **end) {
-    const char *open, *ask, *close;
+   allowed, nothing else is. */
+static r2_verdict r2__english_shape(const char *output, int32_t *answer, r2__slice *reasoning) {
+    const char *open, *end, *ask, *close;
     int32_t n_open = r2__count_tag(output, "<think>", &open);
     int32_t n_ask = r2__count_tag(output, "<answer>", &ask);
-    int32_t n_end = r2__count_tag(output, "</think>", end);
+    int32_t n_end = r2__count_tag(output, "</think>", &end);
     int32_t n_close = r2__count_tag(output, "</answer>", &close);
     if (n_ask > 1) return R2_TRACE_TWO_ANSWERS;
-    if (ask && (!*end || ask < *end)) return R2_TRACE_ANSWER_FIRST;
+    if (ask && (!end || ask < end)) return R2_TRACE_ANSWER_FIRST;
     if (!ask || !close) return R2_TRACE_NO_ANSWER;
     if (n_open != 1 || n_end != 1 || n_close != 1 || open != r2__skip_blank(output))
         return R2_TRACE_MALFORMED;
-    *body = open + strlen("<think>");
-    if (r2__skip_blank(*body) >= *end || r2__skip_blank(*end + strlen("</think>")) != ask)
+    const char *body = open + strlen("<think>");
+    if (r2__skip_blank(body) >= end || r2__skip_blank(end + strlen("</think>")) != ask)
         return R2_TRACE_MALFORMED;
     ask = r2__skip_blank(ask + strlen("<answer>"));
     if (*ask < '0' || *ask >= '0' + R2_N_ANSWERS || r2__skip_blank(ask + 1) != close ||
         *r2__skip_blank(close + strlen("</answer>")))
         return R2_TRACE_MALFORMED;
     *answer = *ask - '0';
+    *reasoning = r2__slice_of(body, (size_t)(end - body));
     return R2_TRACE_OK;
 }
 
@@ -16633,8 +16529,8 @@ static r2_verdict r2__english_shape(const char *output, int32_t *answer, const c
 typedef struct r2__english {
     const r2__english_facts *facts;
     r2_check *check;
-    const char *p, *end;
-    r2__word title;              /* at NULL: none named yet in this clause */
+    r2__slice in;                /* what is not read yet                   */
+    r2__slice title;             /* at NULL: none named yet in this clause */
     int32_t person;              /* -1: none, 0: the user, 1: Person A ... */
     int32_t step, conclusion;    /* conclusion -1: none yet                */
     bool cited[R2_STEP_ASK + 1]; /* step k quoted a rating of edge k       */
@@ -16648,33 +16544,33 @@ static void r2__english_clause(r2__english *e, int32_t person) {
 /* A quoted title: one of the prompt's, or an unknown one. */
 static void r2__english_quote(r2__english *e) {
     bool known = false;
-    if (!r2__read_title(&e->p, e->end, &e->title)) {
-        e->p = e->end;
-    } else {
+    if (r2__read_title(&e->in, &e->title)) {
         known = e->facts->target.at && r2__same(e->facts->target, e->title);
         for (int32_t k = 0; k < e->facts->n; ++k)
             known = known || r2__same(e->facts->statement[k].title, e->title);
+    } else {
+        e->in.len = 0;
     }
     if (!known) r2__first_fault(e->check, R2_TRACE_UNKNOWN_FACT);
 }
 
-/* "Person X": one whom the prompt names. */
+/* What follows "Person ": one whom the prompt names. */
 static void r2__english_person(r2__english *e) {
-    int32_t person = e->end - e->p > 7 ? 1 + e->p[7] - 'A' : -1;
+    int32_t person = e->in.len ? 1 + *e->in.at - 'A' : -1;
     bool known = false;
     for (int32_t k = 0; k < e->facts->n; ++k)
         known = known || (person > 0 && e->facts->statement[k].person == person);
     if (!known) r2__first_fault(e->check, R2_TRACE_UNKNOWN_FACT);
     r2__english_clause(e, known ? person : INT32_MAX);
-    e->p += e->end - e->p > 7 ? 8 : e->end - e->p;
+    if (e->in.len) r2__drop(&e->in, 1);
 }
 
 /* A number; followed by " star" it quotes a rating. It counts as found when the prompt rates the
    title of the clause, as right when some statement fits. */
 static void r2__english_number(r2__english *e) {
-    double value = r2__read_number(&e->p, e->end);
+    double value = r2__read_number(&e->in);
     bool found = false, right = false;
-    if (!r2__starts(e->p, e->end, " star")) return;
+    if (!r2__begins(e->in, r2__slice_text(" star"))) return;
     for (int32_t k = 0; k < e->facts->n && !right; ++k) {
         const r2__statement *s = &e->facts->statement[k];
         if (e->person >= 0 && e->person != s->person) continue;
@@ -16689,37 +16585,34 @@ static void r2__english_number(r2__english *e) {
     if (!right) r2__first_fault(e->check, R2_TRACE_WRONG_RATING);
 }
 
-/* "Step k:" must come in order. */
+/* What follows "Step ": k and a colon, in order. */
 static void r2__english_step(r2__english *e) {
-    int32_t k = e->end - e->p > 6 && e->p[6] == ':' ? e->p[5] - '0' : -1;
+    int32_t k = e->in.len > 1 && e->in.at[1] == ':' ? *e->in.at - '0' : -1;
     if (k == e->step + 1 && k <= e->facts->step) e->step = k;
     else r2__first_fault(e->check, R2_TRACE_MISSING_STEP);
-    e->p += 5;
 }
 
-/* "expect k": the conclusion, which only the last step may draw. */
+/* What follows "expect ": the conclusion, a digit, which only the last step may draw. */
 static void r2__english_conclude(r2__english *e) {
-    e->p += strlen("expect ");
+    const bool digit = r2__digit_at(e->in, 0) && !r2__digit_at(e->in, 1);
     if (e->step < e->facts->step) r2__first_fault(e->check, R2_TRACE_ANSWER_FIRST);
-    e->conclusion = e->p < e->end && *e->p >= '0' && *e->p <= '9' ? *e->p - '0' : -1;
-    if (e->end - e->p > 1 && e->p[1] >= '0' && e->p[1] <= '9') e->conclusion = -1;
+    e->conclusion = digit ? *e->in.at - '0' : -1;
 }
 
-/* Reads one thing at p and moves on. */
+/* Reads one thing and moves on. */
 static void r2__english_read(r2__english *e) {
-    const char *p = e->p, *end = e->end;
-    if (*p == '"') r2__english_quote(e);
-    else if (*p >= '0' && *p <= '9') r2__english_number(e);
-    else if (r2__starts(p, end, "Step ")) r2__english_step(e);
-    else if (r2__starts(p, end, "Person ")) r2__english_person(e);
-    else if (r2__starts(p, end, "expect ")) r2__english_conclude(e);
-    else if (r2__starts(p, end, "he user")) { /* The, the */ r2__english_clause(e, 0);
-        e->p += 7;
-    } else {
-        if (e->step < e->facts->step && r2__starts(p, end, "nswer"))
+    if (*e->in.at == '"') r2__english_quote(e);
+    else if (r2__digit_at(e->in, 0)) r2__english_number(e);
+    else if (r2__take_text(&e->in, "Step ")) r2__english_step(e);
+    else if (r2__take_text(&e->in, "Person ")) r2__english_person(e);
+    else if (r2__take_text(&e->in, "expect ")) r2__english_conclude(e);
+    else if (r2__take_text(&e->in, "he user")) r2__english_clause(e, 0); /* The, the */
+    else {
+        if (e->step < e->facts->step && r2__begins(e->in, r2__slice_text("nswer")))
             r2__first_fault(e->check, R2_TRACE_ANSWER_FIRST);
-        if (*p == ';' || *p == '\n' || r2__starts(p, end, ". ")) r2__english_clause(e, -1);
-        ++e->p;
+        if (*e->in.at == ';' || *e->in.at == '\n' || r2__begins(e->in, r2__slice_text(". ")))
+            r2__english_clause(e, -1);
+        r2__drop(&e->in, 1);
     }
 }
 
@@ -16729,14 +16622,14 @@ static r2_check r2__check_english(const char *prompt, const char *output) {
     r2__english_facts facts;
     r2__english e;
     memset(&e, 0, sizeof e);
-    check.verdict = r2__english_shape(output, &check.answer, &e.p, &e.end);
+    check.verdict = r2__english_shape(output, &check.answer, &e.in);
     if (check.verdict != R2_TRACE_OK) return check;
     check.well_formed = true;
     r2__read_english(prompt, &facts);
     e.facts = &facts;
     e.check = &check;
     e.person = e.conclusion = -1;
-    while (e.p < e.end) r2__english_read(&e);
+    while (e.in.len) r2__english_read(&e);
     for (int32_t k = 0; k < facts.n; ++k) { /* each step quotes a rating when it sees one */
         const r2__statement *s = &facts.statement[k];
         if (s->edge < facts.step && !isnan(s->rating) && !e.cited[s->edge])
@@ -16763,19 +16656,6 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2
         r2_text_addf(ctx, output, " <answer> %d </answer>", (int)answer);
     }
     return status == R2_OK && output->failed ? ctx->status : status;
-}
-
-r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output) {
-    const r2_records *records = (const r2_records *)hook_data;
-    int64_t at = 0;
-    for (int64_t end = records->n; at < end;) { /* the first id that is not smaller */
-        int64_t middle = at + (end - at) / 2;
-        if (records->record[middle].id < task->index) at = middle + 1;
-        else end = middle;
-    }
-    if (at < records->n && records->record[at].id == task->index)
-        r2_text_addf(ctx, output, "%s", records->record[at].output);
-    return output->failed ? ctx->status : R2_OK;
 }
 
 r2_check r2_check_english(const void *hook_data, const char *prompt, const char *output) {
@@ -16880,15 +16760,11 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
 
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    r2_text_add(ctx, &text, "", 0);
     for (int64_t i = 0; i < records->n; ++i) {
         r2_record_line(ctx, &records->record[i], &text);
         r2_text_add(ctx, &text, "\n", 1);
     }
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
+    return r2__write_text(ctx, path, &text);
 }
 
 /* Reads the value of key k; what is not allowed there is told in `expected`. */
@@ -16988,13 +16864,12 @@ static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *
 static r2_status r2__teach_one(r2_ctx *ctx, r2_task *task, const r2_teacher *teacher,
                                r2_prompt *prompt, r2_text *output, r2_records *records) {
     int32_t answer = task->evidence->answer;
-    r2_status status = r2_prompt_build(ctx, task->config, task->evidence, prompt);
-    if (status != R2_OK) return status;
+    if (r2_prompt_build(ctx, task->config, task->evidence, prompt) != R2_OK) return ctx->status;
     if (!teacher->write) return r2__teach_record(ctx, task, "", "", -1, records);
     task->answer = teacher->guided ? answer : -1;
     r2_text_clear(output);
     r2_text_add(ctx, output, "", 0);
-    status = teacher->write(ctx, teacher->write_data, task, output);
+    r2_status status = teacher->write(ctx, teacher->write_data, task, output);
     if (status != R2_OK) return status; /* a callback need not have recorded it */
     if (output->failed) return ctx->status;
     task->answer = answer;
@@ -17094,7 +16969,7 @@ static void r2__explain_thoughts(r2_ctx *ctx, const r2_task *task, const char *o
                                  r2_text *text) {
     const r2_codebook *codebook = task->config->codebook;
     const char *at = output, *rest = output;
-    r2__word cited, weight, total;
+    r2__slice cited, weight, total;
     char name[16];
     r2__asked_person(task->evidence, name);
     r2__next_word(&at, &cited); /* <think> */
@@ -17162,7 +17037,7 @@ static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field
 }
 
 static bool r2__is_cited(const char *output, const r2__fact *fact) {
-    r2__word word;
+    r2__slice word;
     while (r2__next_word(&output, &word))
         if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
             return true;
@@ -17489,8 +17364,7 @@ static r2_status r2__team_exchange(r2_ctx *ctx, void *data, const int64_t *begin
     return r2_fail(ctx, R2_IO, "team: process %d of %d has lost another", team->rank, team->size);
 }
 
-/* The first failure that any process comes with, and its sentence. It ends the team: there is
-   nobody left to wait for. */
+/* The first failure of any process, with its sentence. It ends the team: nobody is left to wait. */
 static r2_status r2__team_agree(r2_ctx *ctx, r2_status status) {
     r2_team *team = ctx->team;
     int32_t said[R2_MOST_RANKS];
@@ -17577,14 +17451,13 @@ static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r
         const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
         const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
         const uint32_t u1 = users[at];
-        const r2__path *path;
         int64_t n_paths;
         r2__path over;
         over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
         over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
         if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
         over.position = h->index->position[over.edge];
-        path = r2__paths_over(h, u1, &n_paths);
+        const r2__path *path = r2__paths_over(h, u1, &n_paths);
         chosen[n++] = r2__chain_score(
             h, u1, r2__simrec(h, u1, path, n_paths), over,
             r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
@@ -17598,7 +17471,6 @@ static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from,
                                     r2__example *example) {
     const r2_tokenizer *t = &from->codec->tokenizer;
     const r2_record *record;
-    r2_status status;
     if (example->failed) { /* lists that failed take nothing more */
         r2_tokens_free(ctx, &example->prompt);
         r2_tokens_free(ctx, &example->trace);
@@ -17610,7 +17482,7 @@ static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from,
     record = &from->records->record[e];
     example->step = (int32_t)record->step;
     example->answer = (int32_t)record->answer;
-    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    r2_status status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
     if (status != R2_OK) return status;
     return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
 }
@@ -17700,8 +17572,7 @@ struct r2__parts {
     int64_t room;
 };
 
-/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
-   again. */
+/* Logits are kept for the backward pass up to this many floats a part; beyond, made again. */
 #define R2__KEEP_LOGITS ((int64_t)1 << 21)
 
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
@@ -17840,8 +17711,7 @@ static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n
     w->begin[w->n_last] = batch->n_pred;
 }
 
-/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
-   it. */
+/* Parts begin at the first sequence, no branch, that has a part's share of the rows before it. */
 static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
     const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
     const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
@@ -17890,13 +17760,13 @@ static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *bat
     const int32_t first = parts->first[k], row = batch->seq_begin[first];
     const int64_t from = parts->begin[k];
     const r2_ctx own = r2__within(ctx, model);
-    r2_attention shape;
     w->batch.n_seq = parts->first[k + 1] - first;
     w->batch.token = batch->token + row;
     w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
     w->batch.pred_token = batch->pred_token + from;
     w->batch.branch = batch->branch ? batch->branch + first : NULL;
-    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
+    r2_attention shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first,
+                                          w->batch.branch);
     if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
                     r2_attention_scratch(&own, &shape)) != R2_OK)
         return ctx->status;
@@ -17923,14 +17793,13 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
                      float *entropy) {
     struct r2__parts *parts = model->parts;
     r2_status status = R2_OK;
-    r2__range own;
     if (r2__check_batch(ctx, model, batch) != R2_OK) return ctx->status;
     if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
     if (!parts) return ctx->status;
     r2__cut_batch(parts, batch);
     parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
     parts->ready = false;
-    own = r2__own_parts(ctx, model);
+    r2__range own = r2__own_parts(ctx, model);
     for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
         status = r2__part_init(ctx, model, batch, k);
     if (status == R2_OK)
@@ -17977,13 +17846,11 @@ static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts
 /* Whether the parts are as the forward of this batch left them. */
 static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
     const struct r2__parts *parts = model->parts;
-    r2__range own;
-    r2_ctx within;
     if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
         parts->begin[parts->n] != batch->n_pred)
         return false;
-    own = r2__own_parts(ctx, model);
-    within = r2__within(ctx, model);
+    r2__range own = r2__own_parts(ctx, model);
+    r2_ctx within = r2__within(ctx, model);
     for (int64_t k = own.begin; k < own.end; ++k) {
         const struct r2__work *w = &parts->work[k];
         const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
@@ -17999,13 +17866,12 @@ r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const
     struct r2__parts *parts = model->parts;
     const int64_t n = r2__n_trained(model);
     r2_status status = R2_OK;
-    r2__range own;
     if (!r2__parts_ready(ctx, model, batch))
         return r2_fail(ctx, R2_ARGUMENT,
                        "backward: expected a forward of this batch before it, by a model with "
                        "gradients and with the same adapters, recompute and threads");
     parts->ready = false;
-    own = r2__own_parts(ctx, model);
+    r2__range own = r2__own_parts(ctx, model);
     if (parts->apart && parts->room < n * parts->n) {
         r2_release(ctx, parts->grad);
         parts->room = n * R2__PARTS;
