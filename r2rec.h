@@ -170,7 +170,7 @@ r2_ctx r2_ctx_default(void);
    sentence may quote any input: r2_printable is applied to it. */
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
 #if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
+    __attribute__((format(printf, 3, 4), cold))
 #endif
     ;
 
@@ -9792,12 +9792,11 @@ static const char *r2__find_separator(r2__slice line) {
 /* Empties table->plain and makes room for the fields of a line. */
 static r2_status r2__table_room(r2_ctx *ctx, r2__table *table, size_t len) {
     table->n_plain = 0;
-    if (len > table->plain_cap) {
-        char *plain = (char *)r2_resize(ctx, table->plain, 2 * len, 1);
-        if (!plain) return ctx->status;
-        table->plain = plain;
-        table->plain_cap = 2 * len;
-    }
+    if (len <= table->plain_cap) return R2_OK;
+    char *plain = (char *)r2_resize(ctx, table->plain, 2 * len, 1);
+    if (!plain) return ctx->status;
+    table->plain = plain;
+    table->plain_cap = 2 * len;
     return R2_OK;
 }
 
@@ -9844,20 +9843,17 @@ static double r2__ten_to(int n) {
 static bool r2__number(r2__slice text, double *value) {
     const r2__slice trimmed = r2__trim(text);
     const char *at = trimmed.at, *end = trimmed.at + trimmed.len;
-    bool negative, any = false, fraction = false;
+    const bool negative = at < end && *at == '-';
+    bool any = false, fraction = false;
     uint64_t digits = 0;
     int scale = 0, exponent = 0;
-    negative = at < end && *at == '-';
     if (at < end && (*at == '-' || *at == '+')) ++at;
-    for (; at < end; ++at) {
-        unsigned digit = (unsigned)(unsigned char)*at - '0';
-        if (digit > 9) {
-            if (*at != '.' || fraction) break;
-            fraction = true;
-            continue;
-        }
+    for (; at < end && ((*at >= '0' && *at <= '9') || (*at == '.' && !fraction)); ++at) {
+        fraction = fraction || *at == '.';
+        if (*at == '.') continue;
         any = true;
-        if (digits < 100000000000000000u) digits = digits * 10 + digit, scale -= fraction;
+        if (digits < 100000000000000000u)
+            digits = digits * 10 + (unsigned)(*at - '0'), scale -= fraction;
         else scale += !fraction; /* 18 digits are enough */
     }
     if (any && at < end && (*at == 'e' || *at == 'E')) {
@@ -9899,10 +9895,8 @@ static bool r2__take_zone(r2__slice text, int *seconds) {
     int hours, minutes = 0;
     *seconds = 0;
     text = r2__trim(text);
-    if (!text.len || (text.len == 1 && *text.at == 'Z') ||
-        (text.len == 3 && !memcmp(text.at, "UTC", 3)))
-        return true;
-    bool west = *text.at == '-';
+    if (!text.len || r2__is(text, "Z") || r2__is(text, "UTC")) return true;
+    const bool west = *text.at == '-';
     if (!r2__take_char(&text, "+-") || !r2__take_digits(&text, 2, 0, 15, &hours)) return false;
     r2__take_char(&text, ":");
     if (text.len && !r2__take_digits(&text, 2, 0, 59, &minutes)) return false;
@@ -9973,12 +9967,17 @@ typedef struct r2__source {
     double number[R2__WANTED];   /* JSON: their numbers; NAN: text                       */
 } r2__source;
 
+static r2_status r2__bad_record(r2_ctx *ctx, const r2__source *source, const char *expected,
+                                r2__slice found) {
+    return r2__bad_line(ctx, &source->table.lines, expected, found);
+}
+
 /* The error that a wanted column or key is not in `line`. */
 static r2_status r2__lacks(r2_ctx *ctx, const r2__source *source, const char *name,
                            r2__slice line) {
     char expected[96];
     snprintf(expected, sizeof expected, "the %s \"%.64s\"", source->json ? "key" : "column", name);
-    return r2__bad_line(ctx, &source->table.lines, expected, line);
+    return r2__bad_record(ctx, source, expected, line);
 }
 
 /* `name` in lower case without _ - and blanks, and without the type after a colon. */
@@ -10063,8 +10062,8 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
         r2_text_add(ctx, text, value->valuestring, strlen(value->valuestring));
     } else if (cJSON_IsNumber(value)) {
         if (id && (floor(number) != number || fabs(number) >= 0x1p53))
-            return r2__bad_line(ctx, &source->table.lines, "an id as text or below 2^53",
-                                r2__slice_of("a number", 8));
+            return r2__bad_record(ctx, source, "an id as text or below 2^53",
+                                  r2__slice_text("a number"));
         source->number[w] = number;
         if (floor(number) == number) r2_text_addf(ctx, text, "%.0f", number);
         else r2__text_number(ctx, text, number, 17);
@@ -10074,8 +10073,7 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
             if (cJSON_IsString(part))
                 r2_text_addf(ctx, text, "%s%s", text->len ? "|" : "", part->valuestring);
     } else if (id || source->names == r2__rating_names) {
-        return r2__bad_line(ctx, &source->table.lines, "text or a number",
-                            r2__slice_text(source->key[w]));
+        return r2__bad_record(ctx, source, "text or a number", r2__slice_text(source->key[w]));
     }
     source->field[w] = r2__slice_of(text->data, text->len);
     return text->failed ? ctx->status : R2_OK;
@@ -10193,10 +10191,9 @@ static r2_status r2__json_columns(r2_ctx *ctx, r2__source *source, r2__slice lin
     source->table.n_fields = n;
     if (source->column[0] >= 0 && (source->column[1] >= 0 || source->names == r2__item_names))
         return R2_OK;
-    return r2__bad_line(ctx, &source->table.lines,
-                        source->names == r2__item_names ? "a key that names the item"
-                                                        : "keys that name user and item",
-                        line);
+    const bool items = source->names == r2__item_names;
+    return r2__bad_record(
+        ctx, source, items ? "a key that names the item" : "keys that name user and item", line);
 }
 
 /* One JSON object -> the wanted fields. */
@@ -10235,10 +10232,9 @@ static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice lin
         "the column of the rating, \"-\" for none", "the column of the time, \"-\" for none"};
     r2__table *table = &source->table;
     const r2__slice *field = table->field;
-    const bool ratings = source->names == r2__rating_names;
+    const bool ratings = source->names == r2__rating_names, given = wish && wish[0] && wish[1];
     double x;
-    if (ratings && table->separator[0] == ' ' && table->n_fields > R2__WANTED &&
-        !(wish && wish[0] && wish[1]))
+    if (ratings && table->separator[0] == ' ' && table->n_fields > R2__WANTED && !given)
         return r2__bad_line(ctx, &table->lines,
                             "user item rating time, for ids with blanks another separator; or "
                             "columns given by number",
@@ -10252,8 +10248,8 @@ static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice lin
     }
     if (ratings && ((source->column[2] >= 0 && !r2__number(field[source->column[2]], &x)) ||
                     (source->column[3] >= 0 && !r2__time(field[source->column[3]], &x)) ||
-                    (!(wish && wish[0] && wish[1]) && table->n_fields == 2 &&
-                     !r2__number(field[0], &x) && !r2__number(field[1], &x))))
+                    (!given && table->n_fields == 2 && !r2__number(field[0], &x) &&
+                     !r2__number(field[1], &x))))
         return r2__bad_line(ctx, &table->lines,
                             "names of the user and item columns, or user item rating time", line);
     return R2_OK;
@@ -10323,6 +10319,14 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
     return r2_fail(ctx, R2_FORMAT, "%s: expected lines of UTF-8 text, found %s", lines->path, name);
 }
 
+/* Reads lines until one is not empty; line->at is NULL at the end of the file. */
+static r2_status r2__source_line(r2_ctx *ctx, r2__source *source, r2__slice *line) {
+    do
+        if (r2__lines_next(ctx, &source->table.lines, line) != R2_OK) return ctx->status;
+    while (line->at && !r2__trim(*line).len);
+    return R2_OK;
+}
+
 /* Opens a file; its first line decides between JSON and a table, and gives the separator and the
    columns. `prefer`, `separator` and `wish` may be NULL. Close it in any case. */
 static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
@@ -10334,7 +10338,8 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
     source->names = names;
     source->prefer = prefer;
     for (int w = 0; w < R2__WANTED; ++w) {
-        source->column[w] = -1, source->number[w] = NAN;
+        source->column[w] = -1;
+        source->number[w] = NAN;
         source->none[w] = w > 1 && wish && wish[w] && !strcmp(wish[w], "-");
     }
     if (separator && (!separator[0] || strlen(separator) > 2))
@@ -10342,9 +10347,7 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
                        separator);
     r2_status status = r2__lines_open(ctx, &table->lines, path);
     if (status == R2_OK) status = r2__text_only(ctx, &table->lines);
-    do {
-        if (status == R2_OK) status = r2__lines_next(ctx, &table->lines, &line);
-    } while (status == R2_OK && line.at && !r2__trim(line).len);
+    if (status == R2_OK) status = r2__source_line(ctx, source, &line);
     if (status != R2_OK) return status;
     if (!line.at) return r2_fail(ctx, R2_FORMAT, "%s: expected records, found nothing", path);
     source->first = table->lines.number;
@@ -10375,23 +10378,19 @@ static int r2__n_numbers(const r2__source *source) {
     return r2__number(source->field[0], &x) + r2__number(source->field[1], &x);
 }
 
-/* The next record -> source->field; *more is false at the end. Empty lines are skipped. */
+/* The next record -> source->field; *more is false at the end. */
 static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
+    const bool first = source->pending;
     r2__slice line;
-    r2_status status;
     *more = true;
-    if (source->pending) {
-        source->pending = false;
-        if (source->json) return R2_OK;
+    source->pending = false;
+    if (first && !source->json) {
         r2__table_fields(source);
         source->worded = r2__n_numbers(source) == 0;
-        return R2_OK;
     }
-    do {
-        status = r2__lines_next(ctx, &source->table.lines, &line);
-        if (status != R2_OK) return status;
-        *more = line.at != NULL;
-    } while (*more && !r2__trim(line).len);
+    if (first) return R2_OK;
+    if (r2__source_line(ctx, source, &line) != R2_OK) return ctx->status;
+    *more = line.at != NULL;
     if (!*more) return R2_OK;
     if (source->json) return r2__json_record(ctx, source, line);
     if (r2__table_cut(ctx, &source->table, line) != R2_OK) return ctx->status;
@@ -10419,21 +10418,14 @@ static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
         r2__utf8_add(ctx, out, (unsigned char)text.at[k]);
 }
 
-/* The number of `id`, or -1 -> *number; `key` is room for a long one with its NUL. All keys are
-   UTF-8, so an id that is found as it stands needs no check. */
+/* The number of `id`, or -1 -> *number; `key` is room for it with its NUL. All keys are UTF-8, so
+   an id that is found as it stands needs no check. */
 static r2_status r2__id_find(r2_ctx *ctx, char **keys, r2__slice id, r2_text *key,
                              int64_t *number) {
-    char shorter[64], *text = shorter;
-    if (id.len < sizeof shorter) {
-        for (size_t k = 0; k < id.len; ++k) shorter[k] = id.at[k];
-        shorter[id.len] = '\0';
-    } else {
-        r2_text_clear(key);
-        r2_text_add(ctx, key, id.at, id.len);
-        if (key->failed) return ctx->status;
-        text = key->data;
-    }
-    *number = r2__map_find(keys, sizeof *keys, text, 0);
+    r2_text_clear(key);
+    r2__add(ctx, key, id);
+    if (key->failed) return ctx->status;
+    *number = r2__map_find(keys, sizeof *keys, key->data, 0);
     if (*number >= 0 || r2__utf8_valid(id.at, id.len)) return R2_OK;
     r2__to_utf8(ctx, key, id);
     if (key->failed) return ctx->status;
@@ -10513,15 +10505,14 @@ static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__s
     char ***keys = which ? &data->item_key : &data->user_key, *key;
     int64_t *last = &loader->last[which];
     const int64_t n = (int64_t)stbds_hmlen(*keys);
-    if (*last >= n || !r2__is(id, (*keys)[*last])) {
-        if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
-        if (*last < 0) {
-            if (n >= UINT32_MAX - 1)
-                return r2_fail(ctx, R2_FORMAT, "expected < 2^32 users and items, found more");
-            key = r2__loader_keep(ctx, loader, id);
-            if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
-                return ctx->status;
-        }
+    const bool again = *last < n && r2__is(id, (*keys)[*last]);
+    if (!again && r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
+    if (*last < 0) {
+        if (n >= UINT32_MAX - 1)
+            return r2_fail(ctx, R2_FORMAT, "expected < 2^32 users and items, found more");
+        key = r2__loader_keep(ctx, loader, id);
+        if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
+            return ctx->status;
     }
     *number = (uint32_t)*last;
     return R2_OK;
@@ -10594,22 +10585,19 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     const int64_t n_items = (int64_t)stbds_hmlen(loader->data->item_key);
     r2__row *sorted = (r2__row *)r2_resize(ctx, NULL, (uint64_t)loader->n_rows, sizeof *sorted);
     int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)n_items + 1, sizeof *at);
-    if (!sorted || !at) {
-        r2_release(ctx, sorted);
-        r2_release(ctx, at);
-        return NULL;
-    }
-    for (int64_t k = 0; k < loader->n_rows; ++k)
+    const bool good = sorted && at;
+    for (int64_t k = 0; good && k < loader->n_rows; ++k)
         at[loader->block[k / R2__ROWS_A_BLOCK][k % R2__ROWS_A_BLOCK].item]++;
-    r2__prefix(at, n_items);
-    for (int64_t b = 0, k = 0; b < stbds_arrlen(loader->block); ++b) {
+    if (good) r2__prefix(at, n_items);
+    for (int64_t b = 0, k = 0; good && b < stbds_arrlen(loader->block); ++b) {
         for (int64_t j = 0; j < R2__ROWS_A_BLOCK && k < loader->n_rows; ++j, ++k)
             sorted[at[loader->block[b][j].item]++] = loader->block[b][j];
         r2_release(ctx, loader->block[b]);
         loader->block[b] = NULL;
     }
     r2_release(ctx, at);
-    return sorted;
+    if (!good) r2_release(ctx, sorted);
+    return good ? sorted : NULL;
 }
 
 /* Keeps the latest row of each (user, item); of equal times the last in the file. */
@@ -10663,6 +10651,7 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     data->item = (uint32_t *)r2_resize(ctx, NULL, n, sizeof *data->item);
     data->rating = (float *)r2_resize(ctx, NULL, n, sizeof *data->rating);
     data->time = (int32_t *)r2_resize(ctx, NULL, n, sizeof *data->time);
+    r2_status status = ctx->status;
     if (begin && data->item && data->rating && data->time) {
         /* begin[u + 1] walks from the begin of u to its end, which is the begin of u + 1 */
         for (uint64_t k = 0; k < n; ++k) begin[sorted[k].user + 2]++;
@@ -10674,11 +10663,10 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
             data->time[at] = sorted[k].time;
         }
         r2__drop_duplicates(data);
-        r2_release(ctx, sorted);
-        return r2__rebase_times(ctx, data);
+        status = r2__rebase_times(ctx, data);
     }
     r2_release(ctx, sorted);
-    return ctx->status;
+    return status;
 }
 
 /* ---- titles, genres, years ---- */
