@@ -46,6 +46,26 @@
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
                    -log p(4) = log 178 = 5.182, with 178 words; training lowers it
 
+   WHERE IS      (tests/test_cover.c looks each name up in its room)
+       which chains are taken     r2_chain_law [A4], r2__choose_chains [M3]
+       the asked edge hidden      r2__without_target [M3]; what is held out is in no graph at all:
+                                  r2_question [A4]
+       what step 2 masks          r2_schedule [A6], with a picture: progressive [M5]
+       buckets and their edges    r2_codebook [A6], r2__fit_edges [M5]
+       a faithful reasoning       r2_check_trace [A6], r2__check_thought [M6]
+       negatives                  in training r2_questions_draw [A5], in tests r2_candidates [A2]
+       batch, loss and weights    r2_sft_config [A9], r2__sft_sequence [M8], r2__sft_loss [M8]
+       attention's backward       r2__attend_row_bwd [M7]
+       rewards, equal ones too    r2_reward_config [A10], r2_advantages [A10]
+       answers, scores of items   R2_N_ANSWERS [A5]; r2_score_kind [A11], r2__log_odds [M8]
+       ties                       in time r2_split [A2], of chains r2_chain_law [A4], of scores
+                                  r2_rank [A11]
+       ratings of one's own       r2_format [A2]; then r2_run_init [A12], r2_run_sft [A12],
+                                  r2_run_grpo [A12], r2_run_recommend [A12]
+       a missing column           has_rating [A2], r2_format [A2]
+       save, load, go on          r2_run_save [A12], r2_run_load_model [A12]; state_path [A9]
+       the same bytes             DETERMINISM below; r2__add_parts [E9]
+
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
@@ -60,9 +80,10 @@
                               Not defined: this header compiles it, with the context's memory
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
-                 says what was wrong (of an input: file, line, expected, found). The library never
-                 exits, never prints, keeps no state between calls. A failed call releases what it
-                 allocated.
+                 says what was wrong (of an input: file, line, expected, found). All that take
+                 memory may fail with R2_NO_MEMORY, which is not said each time. A failed call
+                 releases what it allocated. The library never exits, never prints, keeps no state
+                 between calls.
    OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
                  struct is allowed. All memory comes from the context's allocator, except the trees
                  that cJSON makes while JSON is read: those come from cJSON's own.
@@ -88,6 +109,14 @@
 
 #define R2_VERSION "0.1.0"
 
+#if defined(__GNUC__) /* arguments are checked against the format */
+#define R2__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define R2__COLD                __attribute__((cold)) /* calls are rare: short code around them, compiled faster */
+#else
+#define R2__PRINTF(text, first)
+#define R2__COLD
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -107,38 +136,32 @@ typedef enum r2_status {
     R2_DIVERGED   /* training or a model came to a number that is none or infinite */
 } r2_status;
 
-/* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
-   called from several threads at once. */
+/* Allocator hook: as realloc; size 0 frees, returns NULL. Several threads may call it at once. */
 typedef void *(*r2_realloc_fn)(void *hook_data, void *ptr, size_t size);
-
-/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). To return
-   non-zero asks to stop. */
+/* Progress hook: `done` of `total` units are finished (0: unknown). Non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, int64_t total);
-
-/* File hook: asked before everything that is done with the file `path` (a renamed one: its new
-   name). It returns 0, or the number of the error (errno.h) with which this fails instead; after
-   EINTR it is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a
-   test can make the n-th file operation fail, and a program can watch them. */
-typedef enum r2_file_op {
-    R2_FILE_OPEN = 0,
-    R2_FILE_READ,
-    R2_FILE_WRITE,
-    R2_FILE_SYNC, /* to the disk, before a rename */
-    R2_FILE_CLOSE,
-    R2_FILE_RENAME,
-    R2_FILE_REMOVE
-} r2_file_op;
-typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
-
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *hook_data, const char *line);
+
+/* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
+   0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
+   It may lower *size, the bytes of a READ or WRITE: the rest follows. */
+typedef enum r2_file_op { /* SYNC: to the disk, before a rename */
+                          R2_FILE_OPEN = 0,
+                          R2_FILE_READ,
+                          R2_FILE_WRITE,
+                          R2_FILE_SYNC,
+                          R2_FILE_CLOSE,
+                          R2_FILE_RENAME,
+                          R2_FILE_REMOVE
+} r2_file_op;
+typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
 
 #define R2_MOST_THREADS 256
 
 /* Several processes that do one job: each makes the same calls with the same arguments, computes
-   its share of what is much (parts of a batch, outputs, evidence) and gets the shares of the
-   others. All have the same results then, to the byte those of one process. Process 0 reads and
-   writes files. With R2_MPI: r2_mpi_join [B1]. */
+   its share (of the parts of a batch, outputs, evidence) and gets the others'. All have the bytes
+   that one process has. Process 0 reads and writes files. With R2_MPI: r2_mpi_join [B1]. */
 #define R2_MOST_RANKS 1024
 typedef struct r2_team {
     int rank, size; /* process 0 .. size - 1 of so many, at most R2_MOST_RANKS       */
@@ -149,8 +172,7 @@ typedef struct r2_team {
     r2_status ended; /* R2_OK, or why the team works no longer: set by the library */
 } r2_team;
 
-/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change
-   any field, pass its address to every call. It owns nothing and needs no free. */
+/* Settings of the caller, and the last error. Plain data that owns nothing: change any field. */
 typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
@@ -165,35 +187,20 @@ typedef struct r2_ctx {
 
 /* A context with defaults: C allocator, no hooks, one thread per processor. */
 r2_ctx r2_ctx_default(void);
-
-/* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. The
-   sentence may quote any input: r2_printable is applied to it. */
-r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4), cold))
-#endif
-    ;
-
+/* Records `status` with a printf-style sentence, made r2_printable, and returns `status`. */
+r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) R2__PRINTF(3, 4) R2__COLD;
 /* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that
    is not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
-
 /* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
-
 /* The end of a team's work, called by every process with its own status: a failure of one alone,
    such as a full disk, ends the others too. Returns the first failure, with its sentence. */
 r2_status r2_team_end(r2_ctx *ctx, r2_status status);
-
 /* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total);
-
 /* Sends a printf-style line to the log hook. */
-void r2_log(r2_ctx *ctx, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 2, 3)))
-#endif
-    ;
+void r2_log(r2_ctx *ctx, const char *format, ...) R2__PRINTF(2, 3);
 
 /* Memory with one lifetime: many allocations, one free. Allocations are 64-byte aligned.
 
@@ -221,8 +228,7 @@ typedef struct r2_text {
 /* =============================================================================== [A2] data ==== */
 
 /* Interactions as they stand in the files: one row per (user, item), sorted by user, then item.
-   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per
-   row. */
+   Users and items are numbered in the order in which they first appear. 12 bytes per row. */
 typedef struct r2_data {
     int64_t n_users, n_items, n_ratings;
     int64_t *user_begin; /* (n_users + 1) rows of user u: user_begin[u] .. user_begin[u + 1] - 1 */
@@ -257,11 +263,10 @@ typedef struct r2_data {
      r2_format.
    Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
    a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
-   its line. Every line has as many fields as the first; one that has not ends the load. Times are
-   numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles beside the
-   ratings that cannot be read do not cost the ratings: see items_error. Loading takes about 32
-   bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY,
-   R2_CANCELLED. */
+   its line. Every line has as many fields as the first, else the load ends. Times are numbers or
+   dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles that cannot be read do
+   not cost the ratings: see items_error. Loading takes about 32 bytes per interaction. Errors:
+   R2_IO, R2_FORMAT (file, line, expected, found), R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -273,8 +278,7 @@ typedef struct r2_format {
        there is none. The first line must have each column that is given here. NULL: the usual names
        ("userId", "user_id:token", "reviewerID", ...); if the first line has no such names, the
        columns 1 2 3 4, if there are no more, a number is in 3 and a time in 4. A file whose columns
-       remain unclear is refused. Without a rating column every rating is 1, without a time column
-       every time is 0. */
+       remain unclear is refused. What a missing column does: see has_rating, has_time. */
     const char *user, *item, *rating, *time;
     /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
@@ -312,8 +316,8 @@ typedef struct r2_split_config {
 } r2_split_config;
 
 /* The tie rule: interactions of one user at the same second are ordered by
-   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a. So the order depends neither on the
-   numbers of items (they correlate with popularity) nor on the order of rows in the file. */
+   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a: neither by the numbers of items,
+   which correlate with popularity, nor by the order of rows in the file. */
 typedef struct r2_split {
     r2_split_config config;  /* with the default of min_positive filled in                      */
     uint8_t *role;           /* (n_ratings) an r2_role per row of r2_data                       */
@@ -328,14 +332,12 @@ r2_split_config r2_split_config_default(void);
 /* Per user, in the order by_time: the last interaction with rating >= min_positive is the test
    positive, the one before it the validation positive. Interactions from the validation positive on
    are not trained on. Users without two positives after a training interaction keep all their
-   interactions in training. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+   interactions in training. `config` NULL: the default. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
-
-/* Sets aside the targets whose item has fewer than min_train training interactions: n_test and
-   n_valid shrink, and these targets stand behind the others, to be reported apart (D12). An item
-   that nobody else has would be known by that alone. Call after r2_split_thin. Errors:
-   R2_NO_MEMORY. */
+/* Warm items (D12) have min_train training interactions of other users; a cold one would be known
+   by that alone. Sets aside the targets whose item is not warm: n_test and n_valid shrink, and
+   these targets stand behind the others. Call after r2_split_thin. */
 r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among them. The interactions of the
    others are still not trained on. */
@@ -343,8 +345,7 @@ void r2_split_thin(r2_split *split, int64_t n);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
 /* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that
-   the user never interacted with in all data (D12). Training draws its own: r2_questions_draw
-   [A5]. */
+   the user never interacted with in all data (D12). Training draws its own: r2_questions_draw. */
 typedef struct r2_candidates {
     int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
@@ -356,14 +357,13 @@ typedef struct r2_negatives {
     int64_t n; /* of each positive */
     uint64_t seed;
     bool popular;           /* in proportion to the number of interactions of an item           */
-    const r2_split *warm;   /* only items with at least min_train training interactions, which is */
-    int64_t min_train;      /* harder: most items that nobody knows are left out; NULL: all       */
+    const r2_split *warm; /* only items that are warm in this split, which is harder; NULL: all  */
+    int64_t min_train;    /* what warm means: at least so many training interactions             */
 } r2_negatives;
 
-/* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
-   with fewer than n such items left get no case: n_cases may be less than n_targets.
-   Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
-   warm), R2_NO_MEMORY. */
+/* Draws one case per target, which depends only on (seed, user, item). Users with fewer than n such
+   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets <
+   0; targets, but no user with n such items; popular with warm). */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives);
@@ -371,8 +371,8 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
 /* ============================================================================== [A3] graph ==== */
 
-/* The bipartite graph of some interactions: CSR both ways. Edge e of user u is a row of the user
-   side; the item side points back to it. 20 bytes an edge, 8 when the user side is r2_data's own.
+/* The bipartite graph of some interactions, both ways: an edge e is a row of the user side; the
+   item side points back to it. 20 bytes an edge, 8 when the user side is r2_data's own.
 
        user_begin  u ->  | e0 e1 e2 |      user_item[e], user_rating[e], user_time[e]
        item_begin  i ->  | k0 k1 |         item_user[k], item_edge[k] = e of (item_user[k], i)  */
@@ -389,9 +389,9 @@ typedef struct r2_graph {
     bool borrows_user_side;       /* role was NULL: the user side belongs to r2_data */
 } r2_graph;
 
-/* Builds the graph of all rows of `data`, or of those with role[row] == R2_TRAIN when `role` is
-   given. Keeps the numbering of users and items. Without `role` the user side is that of `data`,
-   which must then outlive the graph. Errors: R2_NO_MEMORY, R2_ARGUMENT (2^32 edges or more). */
+/* The graph of the rows of `data` with role[row] == R2_TRAIN; `role` NULL: of all rows, and `data`,
+   whose user side it borrows, must outlive it. Users and items keep their numbers. Errors:
+   R2_ARGUMENT (2^32 edges or more). */
 r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const uint8_t *role);
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph);
 int64_t r2_graph_user_degree(const r2_graph *graph, uint32_t user);
@@ -407,9 +407,8 @@ typedef struct r2_butterflies {
     int64_t *edge; /* (n_edges) by edge of the graph's user side               */
 } r2_butterflies;
 
-/* Counts all butterflies exactly. Walks all paths of two edges from the side on which there are
-   fewer, twice: about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes per edge and per user,
-   and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
+/* Counts all butterflies exactly, in about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes
+   per edge and per user, and 4 per vertex and thread while it runs. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -434,8 +433,7 @@ typedef struct r2_fade {
     float inverse;       /* 1 / |d|                   */
 } r2_fade;
 
-/* A training graph with the order of its edges in time and facts about its items: what chains and
-   evidence are computed from. */
+/* What chains and evidence are computed from: a training graph, its order in time, its items. */
 typedef struct r2_index {
     const r2_graph *graph; /* borrowed */
     uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
@@ -456,16 +454,15 @@ typedef struct r2_index {
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
+    r2_arena memory;       /* holds all arrays                               */
 } r2_index;
 
-/* Builds an index. `seed` is that of the split, so that ties in time are ordered as there. Keeps a
-   pointer to `graph`; copies what it needs of `data`. Errors: R2_NO_MEMORY. */
+/* Builds an index. `seed`, that of the split, orders ties in time. `data` need not outlive it. */
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
-/* How many edges are not before the interaction (user, item) of `data` in time, the tie rule
-   included: `future` of a question that asks for it; 0 when there is no such interaction. `data` is
-   what the graph was made of, held-out rows included. */
+/* How many edges are not before the interaction (user, item) of `data`, held-out or not, in time
+   and the tie rule: `future` of a question that asks for it; 0: there is no such interaction. */
 int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
@@ -483,16 +480,14 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 
 /* What is asked: would `user`, after its first `n_history` interactions of the graph, take `item`?
    If the graph has the edge (user, item), as it has for a training question, it is hidden: all
-   results are as if it did not exist (D2). An edge within the history is left out of it too; then
-   one interaction fewer is used. Held-out interactions are not in the graph at all.
+   results are as if it did not exist (D2); a history that holds it is one interaction shorter.
+   Held-out interactions are not in the graph at all.
 
-   When it is asked matters as well: what everybody takes changes. Of the graph's edges, anybody's,
-   the last `future` are still to come; evidence of popularity lately looks at those before them.
-   All questions about one held-out interaction, the sampled items too, have its moment. So a test
-   tells a model when a user came, and never what for.
+   Of the graph's edges, anybody's, the last `future` are still to come; evidence of popularity
+   lately looks at those before them. All questions about one held-out interaction, the sampled
+   items too, have its moment: a test tells a model when a user came, and never what for.
 
-   A question about a step of a chain hides more (r2_question_of_step fills in step, other_user and
-   other_item); a plain question has zeros there. */
+   A question about a step of a chain (r2_question_of_step) hides more. */
 typedef struct r2_question {
     uint32_t user, item;
     int32_t n_history;
@@ -510,8 +505,7 @@ typedef struct r2_question {
    age: how many interactions of u0 lie between i0 and the question (in a closed chain: and i1);
    d: signed steps from i0 to i1 in u1's history; simrec(v): the sum over the items i0 that v shares
    with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
-   counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
-   to the last bit. */
+   counted from the end of the history. Equal age + |d| and simrec give equal scores, to the bit. */
 typedef enum r2_chain_law {
     R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
                                best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
@@ -531,20 +525,17 @@ typedef struct r2_chain_config {
 r2_chain_config r2_chain_config_default(void);
 
 /* Target chains (D2): up to config->k chains with i1 = question->item, i0 in the question's history
-   and u1 another user of both. These are the chains that r2_evidence_compute shows for the same
-   question and config, score for score. `chains` has room for k; *n_chains says how many there are,
-   0 when no chain exists. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   and u1 another user of both: those that r2_evidence_compute shows for the same question and
+   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
-
-/* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1, u0's whole
-   history. i1 is the item that u0 took later, so a chain and its mirror are one. u1 shares two
-   items or more with u0. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history. u1
+   shares two items or more with u0. i1 is the item that u0 took later, so a chain and its mirror
+   are one. Errors: R2_ARGUMENT. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
-
 /* How many target chains a question has; with item R2_NO_ITEM, how many closed chains its user has
-   within the history. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   within the history. Errors: R2_ARGUMENT. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                           int64_t *count);
 
@@ -647,9 +638,9 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max);
    not have e4, after the user's whole history. The answer is the level of r_step (-1 if NAN).
 
    A question at step k = 1 .. 3 hides the edges e_k .. e4, which it has not revealed, and leaves
-   the chain's other person out of all counts, chains and means of the item: nothing that is
-   computed for the question depends on the existence or the rating of these edges. (Its other edges
-   still count in the global mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
+   the chain's other person out of all counts, chains and means of the item: nothing computed for it
+   depends on these edges or their ratings. (Other edges of this person still count in the global
+   mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question);
 
@@ -665,16 +656,13 @@ typedef struct r2_evidence {
     } chain[R2_MAX_CHAINS]; /* at steps 1 .. 3 those of the question that the chains lead to */
 } r2_evidence;
 
-/* Computes evidence[q] for question[q], with the chains of r2_chains_target; chains->k at most
-   R2_MAX_CHAINS. Fastest when questions of the same (user, n_history) stand together.
-   Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Computes evidence[q] for question[q], with the chains of r2_chains_target, at most R2_MAX_CHAINS.
+   Fastest when questions of the same (user, n_history) stand together. Errors: R2_ARGUMENT. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
-
 /* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that
-   of edge e_step of its first chain. User, item, n_history, answer and values are those of the
-   question r2_question_of_step; the chains stay. Errors: R2_ARGUMENT (step not 1 .. 3, no chain),
-   those of r2_evidence_compute; then evidence is unchanged. */
+   of the question r2_question_of_step about its first chain; the chains stay. Errors: R2_ARGUMENT
+   (step not 1 .. 3, no chain), those of r2_evidence_compute; then evidence is unchanged. */
 r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
                               const r2_chain_config *chains, r2_evidence *evidence);
 
@@ -684,16 +672,14 @@ typedef struct r2_draw_config {
     int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
     int32_t min_history; /* interactions of the user before the one that is asked, or half of all
                             that the user has when that is less                  */
-    int64_t min_train;   /* training interactions, by other users, of every item that is asked for:
-                            as the candidates are drawn (D12)                    */
+    int64_t min_train;   /* every item that is asked for is warm: r2_split_warm  */
     uint64_t seed;
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
    different items that the user has no training edge with (repeated where there are fewer). Groups
-   are spread evenly over the users and ask for the latest interactions of each, as a recommendation
-   asks what comes next. question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data
-   have no more. Errors: R2_ARGUMENT (also when the data have none). */
+   are spread evenly over the users and ask for the latest interactions of each. question (n_groups,
+   1 + n_sampled). *n_drawn: groups, as many as the data have. Errors: R2_ARGUMENT (also: none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn);
 
@@ -705,21 +691,17 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 #define R2_MAX_WEIGHT  9  /* largest absolute weight of a fact   */
 #define R2_MAX_TOTAL   24 /* largest absolute running total      */
 
-/* The words for evidence: the quantile buckets of each field, and the weight of each bucket.
-   Learned from training questions alone. */
+/* The words for evidence: quantile buckets of each field, over the observed and as many sampled
+   training questions, and the weight of each bucket. */
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
-    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
-                                                   items / share of the sampled ones)) in the
-                                                   bucket, half an observed question added to
-                                                   each share [M5], clipped to +-9 */
+    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* log of a ratio of shares, clipped: [M5]   */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
 /* Fits buckets and weights to n questions; observed[q] says whether question q asks for an observed
-   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question),
-   R2_NO_MEMORY. */
+   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question). */
 r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
                           const uint8_t *observed, int64_t n, int32_t n_chains);
 /* Bucket of a value, 0 .. n_bucket[field] - 1. */
@@ -769,15 +751,13 @@ typedef struct r2_prompt {
 
 r2_prompt_config r2_prompt_config_default(void); /* compact, progressive */
 /* Writes the prompt of evidence->step: depends only on its arguments and never reads
-   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again.
-   Errors: R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain;
-   codebook or data missing; a limit that cannot be met), R2_NO_MEMORY. */
+   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again. Errors:
+   R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain; codebook or
+   data missing; a limit that cannot be met). */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
-/* Adds the compact prompt of evidence->step in the progressive schedule, one word a fact: the
-   chains as the step sees them, then the evidence about the edge that is asked for,
-       <q> c1 field:bucket ... c2 field:bucket ... field:bucket ... */
+/* Adds the compact prompt of evidence->step in the progressive schedule: [M5]. */
 void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
                        r2_text *text);
 
@@ -791,17 +771,14 @@ typedef struct r2_teacher_config {
 
 r2_teacher_config r2_teacher_config_default(void);
 /* Adds the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of every
-   three facts, in the order of the prompt, the strongest, its weight and the running total,
-       <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... c1:7 +3 =+15 </think>
-   A thought has three words and weighs three facts, so each looks back the same distance. `index`
-   keys the noise. It reads the prompt only, so the answer cannot leak into it (unguided). Errors:
-   R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
+   three facts, in the order of the prompt, the strongest, its weight and the running total ([M6]).
+   It reads the prompt only, so the answer cannot leak into it (unguided). `index` keys the noise.
+   Errors: R2_FORMAT (no facts in the prompt). */
 r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
                              const r2_teacher_config *config, const char *prompt, uint64_t index,
                              r2_text *text);
 
-/* What the strict checker says of an output (D6, D7): a fault of its shape, else the first fault of
-   a thought. */
+/* What the strict checker says of an output (D6, D7): a fault of its shape, else of a thought. */
 typedef enum r2_verdict {
     R2_TRACE_OK = 0,
     R2_TRACE_MALFORMED,    /* not <think> thoughts </think> <answer> k </answer> and nothing else */
@@ -827,15 +804,15 @@ typedef struct r2_check {
 } r2_check;
 
 const char *r2_verdict_name(r2_verdict verdict);
-/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. It
-   does not ask whether a cited fact is the strongest, nor whether the answer follows from the
-   total: the answer is learned, not computed. "Faithful" means the verdict R2_TRACE_OK. */
+/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict.
+   "Faithful" means the verdict R2_TRACE_OK: whether a cited fact is the strongest, or the answer
+   follows from the total, is not asked; the answer is learned. */
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
 
 /* ============================================================================== [A7] words ==== */
 
 /* A growing list of token ids. Check owner.failed once at the end: after a failed allocation the
-   list is empty, and further additions do nothing. */
+   list is empty, and additions do nothing. */
 typedef struct r2_tokens {
     int32_t *id; /* (n) a list of stb_ds */
     int64_t n;
@@ -860,12 +837,10 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of a word, or -1. Only reads: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
-/* Adds the ids of `len` bytes of text. Only reads the vocabulary. Errors: R2_FORMAT names the
-   unknown word; R2_NO_MEMORY. */
+/* Adds the ids of `len` bytes of text. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
-/* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
-   R2_ARGUMENT, and nothing is added. */
+/* Adds the words of `id` (n) with single spaces. R2_ARGUMENT, nothing added: an id out of range. */
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
                           r2_text *out);
 /* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
@@ -874,16 +849,12 @@ r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
-/* Adds all words of a codebook's compact prompts and traces, of every schedule and step, in a fixed
-   order, to an empty vocabulary. Errors: R2_NO_MEMORY. */
+/* Adds all words of prompts and traces, of every schedule and step, to an empty vocabulary. */
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
-/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671). Each layer computes
-   x += Wo attention(rope(Wq n, Wk n), Wv n) with n = rmsnorm(x), then
-   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); after the last, logits = head rmsnorm(x).
-   All sizes are numbers of elements. */
+/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671), in elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
     float rope_theta, norm_eps;
@@ -932,11 +903,10 @@ typedef struct r2_tensor {
     const char *name; /* in a file; "model.layers.<n>." precedes it if per_layer */
 } r2_tensor;
 
-/* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
-   Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
-   pred_row ascends; a row may have several predictions. A branch continues the last sequence before
-   it that is not a branch, as if that one's tokens preceded its own: a common beginning is computed
-   once. */
+/* Sequences laid end to end, and the tokens whose log-probability is wanted. Prediction j asks for
+   log p(pred_token[j] | tokens of its sequence up to row pred_row[j]); pred_row ascends; a row may
+   have several. A branch continues the last sequence before it that is not a branch, as if that
+   one's tokens preceded its own: a common beginning is computed once. */
 typedef struct r2_batch {
     int32_t n_seq;
     const int32_t *seq_begin;  /* (n_seq + 1) rows of sequence s                  */
@@ -963,8 +933,8 @@ typedef struct r2_model {
 } r2_model;
 
 r2_model_config r2_model_config_default(void);
-/* Allocates parameters (and gradients if with_grad) and draws the initial weights.
-   Errors: R2_ARGUMENT (an impossible shape), R2_NO_MEMORY. Free: r2_model_free. */
+/* Allocates parameters (and gradients if with_grad) and draws the initial weights. Errors:
+   R2_ARGUMENT (an impossible shape). Free: r2_model_free. */
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad);
 void r2_model_free(r2_ctx *ctx, r2_model *model);
@@ -976,14 +946,13 @@ float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
 float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 
 /* logp[j] = log-probability of prediction j; entropy[j] (NULL: not wanted) = that of its row's
-   distribution, in nats. Keeps the activations for r2_backward if the model has gradients.
-   Errors: R2_ARGUMENT (a sequence, row or token out of range), R2_NO_MEMORY. */
+   distribution, in nats. Keeps the activations for r2_backward if the model has gradients. Errors:
+   R2_ARGUMENT (a sequence, row or token out of range). */
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
 /* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
-   every objective that is a function of log-probabilities (cross-entropy, GRPO, a listwise term).
-   Call it once after r2_forward of the same batch: it overwrites the activations.
-   Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
+   cross-entropy, GRPO, a listwise term. Call it once after r2_forward of the same batch, whose
+   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it). */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 /* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
@@ -1014,9 +983,8 @@ typedef struct r2_generation {
 /* One sample of up to 32 tokens at temperature 1. */
 r2_generate_config r2_generate_config_default(void);
 /* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
-   least one token; with max_new more it must fit into n_ctx. Prompts are taken in chunks, so memory
-   does not grow with their number. Free: r2_generation_free; on failure `out` is zeroed.
-   Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   least one token; with max_new more it must fit into n_ctx. Memory does not grow with their
+   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_CANCELLED. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
@@ -1036,8 +1004,7 @@ typedef struct r2_adamw {
 
 /* beta 0.9 and 0.95, eps 1e-8, no decay, clip 1. */
 r2_adamw_config r2_adamw_config_default(void);
-/* Moments for what the model trains: its adapters, if it has any, else its parameters.
-   Errors: R2_NO_MEMORY. Free: r2_adamw_free. */
+/* Moments for what the model trains: its adapters, if it has any, else its parameters. */
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
@@ -1045,8 +1012,7 @@ void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
    wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
    detached since r2_adamw_init), R2_DIVERGED (a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
-/* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
-   step `total`. */
+/* Learning rate: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at `total`. */
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
@@ -1071,8 +1037,7 @@ typedef struct r2_tokenizer {
 
 /* A prompt is its user text; blanks at both ends of a text are dropped. */
 r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
-/* A prompt is a conversation in ChatML, or, without the control tokens for it, both texts with a
-   line end after each. */
+/* A prompt is a conversation in ChatML; without the tokens for it, both texts, a line end each. */
 r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
 
 /* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
@@ -1104,8 +1069,7 @@ typedef struct r2_codec {
    tokens, an answer of more than one), those of the tokenizer. */
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
                         const void *check_data);
-/* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
-   pointers to both. Errors: R2_NO_MEMORY. */
+/* Compact words: fills an empty vocabulary (r2_codebook_words). Keeps pointers to both. */
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
                            const r2_codebook *codebook);
 
@@ -1129,15 +1093,13 @@ typedef struct r2_example_config {
     int32_t group;
 } r2_example_config;
 
-/* Writes the prompt of each evidence and its trace by the rule-based teacher, and encodes both.
-   evidence (n). Errors: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those
-   come from records), R2_FORMAT (a word that the vocabulary does not have), those of
-   r2_prompt_build; then `examples` is zeroed. */
+/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors, then it
+   is zeroed: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from
+   records), R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_example_config *config, const r2_evidence *evidence, int64_t n);
 /* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
-   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without <think> ...
-   </think>). */
+   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without a trace). */
 r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                                    const struct r2_records *records, int32_t group);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
@@ -1150,7 +1112,8 @@ typedef struct r2_sft_report {
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
-   (Q, R, A), the others are direct (Q, A): one model learns both modes. The loss of a batch is
+   (Q, R, A), the others are direct (Q, A): one model learns both modes. By default 16 groups of 1
+   observed and 4 sampled items, 80 sequences, 40 of them reasoned. The loss of a batch is
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
@@ -1182,9 +1145,9 @@ typedef struct r2_sft_config {
 
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
-   examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
-   R2_CANCELLED; R2_DIVERGED (a loss, gradient or weight that is no finite number): the model then
-   has the best weights so far, or, before any were measured, those before the last update. */
+   examples without answers, or without traces while reasoned_share > 0), R2_CANCELLED; R2_DIVERGED
+   (a loss, gradient or weight that is no finite number): the model then has the best weights so
+   far, or, before any were measured, those before the last update. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1210,17 +1173,16 @@ typedef struct r2_policy_term {
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* One output of a prompt, as its reward sees it. */
+/* One output of a prompt, as its reward sees it. rank_share: how surely its log-odds s rank right,
+   in [0, 1]. With m_j the mean over all outputs about item j of the group, 0 for one without an
+   answer, it is for the observed item the mean of sigmoid(s - m_j) over the sampled items j, for a
+   sampled one sigmoid(m_0 - s); 0 without an answer; 1 in a group of one. */
 typedef struct r2_sample {
     int64_t example;             /* of those that r2_grpo got                              */
     const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
     r2_check check;
     int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
-    double rank_share;    /* in [0, 1]: how surely its log-odds s rank right. m_j: the mean over all
-                             outputs about item j of the group, 0 for one without an answer. For
-                             the observed item the mean of sigmoid(s - m_j) over the sampled
-                             items j; for a sampled item sigmoid(m_0 - s); 0 without an
-                             answer; 1 in a group of one                                     */
+    double rank_share;
 } r2_sample;
 
 /* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
@@ -1282,22 +1244,21 @@ typedef struct r2_grpo_config {
 
 r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
-   `examples`, which need answers but no traces. The KL reference is the model as it comes in.
+   `examples`, which need no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
-   R2_NO_MEMORY, R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
+   R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
 /* ======================================================================== [A11] evaluation ==== */
 
-/* Rank of a positive among candidates (D13). Ties are part of the result, so the order of the list
-   does not matter: `better` candidates score above the positive, `tied` others equal it. */
+/* Rank of a positive among candidates (D13), ties as part of the result: `better` candidates score
+   above it, `tied` others equal it. */
 typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* Rank of the positive, score[0], among score (n). NaN scores below everything, -INFINITY included,
-   and ties with NaN alone. */
+/* Rank of the positive, score[0], among score (n). NaN scores below all and ties with NaN alone. */
 r2_rank r2_rank_of(const float *score, int64_t n);
 /* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
    the tied (D11): so a constant scorer has the HR@1 of chance. */
@@ -1320,19 +1281,16 @@ typedef struct r2_eval_config {
 } r2_eval_config;
 
 r2_eval_config r2_eval_config_default(void);
-/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases) takes the HR@1 of
-   each case, for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or
-   resample), R2_NO_MEMORY. */
+/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases): HR@1 of each case,
+   for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or resample). */
 r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
                       const r2_eval_config *config, r2_metrics *out, double *hit1);
-
 /* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison pass the
-   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1), R2_NO_MEMORY. */
+   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1). */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
                             uint64_t seed, double *lo, double *hi);
-/* Exact two-sided McNemar test of two methods on the same cases: `only_a` cases that a alone got
-   right, `only_b` that b alone did. Returns the probability of a split at least as uneven when both
-   are equally good; NAN when a count is negative. */
+/* Exact two-sided McNemar test on the same cases, only_a of which method a alone got right, only_b
+   method b: the chance of a split at least as uneven when both are equally good; NAN: count < 0. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
@@ -1361,8 +1319,7 @@ typedef struct r2_trace_metrics {
 r2_score_config r2_score_config_default(void);
 /* score (examples->n) from the answer distribution of every example: after the reasoning, or at
    once. An output that ends before <answer> is scored as if </think> and <answer> followed. `trace`
-   takes the verdicts on the reasoning and needs examples with a checker; NULL: not wanted. Errors:
-   R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   (NULL: not wanted): the verdicts; needs a checker. Errors: R2_ARGUMENT, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
@@ -1378,28 +1335,26 @@ typedef struct r2_reasoning {
 } r2_reasoning;
 
 /* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens, or as many
-   as their longest trace and R2_MAX_MARK more: out (n). Free each with r2_reasoning_free; after an
-   error there is nothing to free. Errors: as of r2_score. */
+   as their longest trace and R2_MAX_MARK more: out (n), each to be freed. Errors: as of r2_score;
+   then there is nothing to free. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
 void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
 
 /* =============================================================================== [A12] run ==== */
 
-/* A run: the whole method as one object, for those who want a recommender. All its parts are
-   members that may be read. */
+/* A run: the whole method as one object, a recommender. All its parts are members to be read. */
 struct r2_run;
 
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
-   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
-   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item
-   are that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2:
-   of u0 it may use the first n_history interactions, and never the edge (u0, i*). It is called
-   once with n = 0 before the first questions, to prepare or to refuse: then data, split,
-   candidates, graph and index exist, and nothing else. It is never called from two threads at once.
-   A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
+   field. question[q].answer is -1 in ranking; with step_share > 0 some questions of SFT have a step
+   1 .. 3 (r2_question_of_step). The hook must keep D2: of u0 it may use the first n_history
+   interactions, and never the edge (u0, i*). It is called once with n = 0 before the first
+   questions, to prepare or to refuse: then data, split, candidates, graph and index exist, and
+   nothing else. It is never called from two threads at once. A status other than R2_OK, recorded by
+   r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *hook_data, const struct r2_run *run,
                                     const r2_question *question, int64_t n, r2_evidence *evidence);
 
@@ -1408,9 +1363,8 @@ typedef struct r2_run_config {
     int64_t n_groups;    /* training groups of 1 observed + n_sampled items                     */
     int32_t n_sampled;   /* D8                                                                  */
     int32_t min_history; /* of a training question, see r2_draw_config                          */
-    int64_t min_train;   /* training interactions, by other users, of the favourites and the sampled
-                            items of candidates and training questions (D12); 0: all items.
-                            Default 1: what nobody else has is never asked for                  */
+    int64_t min_train;   /* favourites and sampled items, of candidates and training questions, are
+                            warm: r2_split_warm; 0: all items. Default 1                        */
     r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
@@ -1465,22 +1419,22 @@ r2_run_config r2_run_config_full(void);
 /* Loads `path` (anything that r2_data_load takes), splits, builds graph, evidence, prompts,
    traces, vocabulary and an untrained model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
-/* The second half of r2_run_init, for callers who have changed the graph or its index: replaces
-   questions, evidence, codebook, examples, vocabulary and model. Errors: R2_ARGUMENT, R2_NO_MEMORY
-   and those of the hook; then the run has none of these, and can be prepared again. */
+/* The second half of r2_run_init, for callers who have changed the graph or its index: makes
+   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT, those of
+   the hook; then the run has none of these, and can be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
    validation cases (not stopped: config.sft.valid_every 0, n_negatives < n_sampled, no case). A
-   training that was cut off goes on by config.sft.state_path and config.grpo.state_path, [A9]. */
+   training that was cut off goes on: state_path of config.sft and config.grpo. */
 #define R2_N_VALID_CASES 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
 /* Reinforcement learning on questions drawn anew: the users' latest interactions again, beside
    other sampled items. Nobody writes traces for them: rewards need none, so they scale. */
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
-/* Prompts for (user, item) pairs, asked now: after all training interactions. user, item,
-   evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
+/* Prompts for n pairs (user, item), asked now: after all training interactions. Errors: R2_ARGUMENT
+   (not in the data), and those of the parts. */
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
 /* The same for all candidates of a set, case after case. If the user has the first candidate of a
@@ -1492,27 +1446,23 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* The n items with the highest direct scores among those that `user` never interacted with in all
-   data, held-out interactions included; best first, with their reasons. out (n) takes *n_found of
-   them, to be freed with r2_recommendations_free; on failure none. Equal scores: the smaller item
-   number first. */
+   data, held-out or not; best first, equal scores by item number, with their reasons. out (n) takes
+   *n_found of them; on failure none. */
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
-   and their digests into run.json: whenever it is cut off, the old files or the new ones are there
-   and are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not
-   merged), R2_IO, R2_NO_MEMORY. */
+   and their digests into run.json: cut off at any time, the old files or the new ones are loaded,
+   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
-/* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
-   r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
-   and changes nothing. */
+/* Loads what r2_run_save wrote, instead of training. The run must come from r2_run_init with the
+   same data, configuration and hook; a file that does not fit is R2_FORMAT and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
-/* Takes a model that was saved by a run on other data, instead of training: prompts speak of
-   buckets, not of items. The run keeps its own edges, which need no training; what a bucket means,
-   its word in the model and its weight in traces, is that of the bucket at the same place there.
-   Errors: R2_FORMAT (another shape, fields or number of chains), and those of r2_run_load_model;
-   then nothing has changed. */
+/* Takes a model that a run on other data saved, instead of training: prompts speak of buckets, not
+   of items. The run keeps its own edges; the word of a bucket in the model and its weight in traces
+   are those of the bucket at the same place there. Errors: R2_FORMAT (another shape, fields or
+   number of chains), and those of r2_run_load_model; then nothing has changed. */
 r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
 /* ######################################################## INTERFACE B: for builders ########### */
@@ -1522,14 +1472,10 @@ r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 /* Zeroed memory for `count` elements of `size` bytes; NULL (and a recorded R2_NO_MEMORY) when the
    product overflows or memory is short. A count of 0 gives a valid pointer. Free: r2_release. */
 void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
-
-/* Resizes an r2_alloc'd block to `count` elements of `size` bytes; NULL on failure, and then `ptr`
-   is still valid. New bytes are not cleared. */
+/* Resizes a block, new bytes not cleared; NULL on failure, and then `ptr` is still valid. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
-
 /* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
-
 /* Checked arithmetic for sizes that come from files: false on overflow. */
 bool r2_mul_u64(uint64_t a, uint64_t b, uint64_t *product);
 bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
@@ -1543,20 +1489,14 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
 /* Adds bytes, or a printf-style text. A failed allocation sets text->failed and ctx->status. */
 void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
-void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
+void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) R2__PRINTF(3, 4) R2__COLD;
 void r2_text_clear(r2_text *text); /* keeps the memory, and a failure */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
-/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
+/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
-
 /* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
-   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
-   R2_NO_MEMORY. */
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1566,20 +1506,19 @@ typedef struct r2_rng {
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams separate the uses of random numbers: two streams never share numbers. Two uses of one
-   stream share them if seed and index are the same: SFT and GRPO shuffle with BATCH, so the same
-   seed gives both the same order. */
-typedef enum r2_stream {
-    R2_STREAM_USER = 0, /* the caller's own */
-    R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
-    R2_STREAM_CANDIDATES,
-    R2_STREAM_CHAINS,
-    R2_STREAM_NEGATIVES,
-    R2_STREAM_TEACHER,
-    R2_STREAM_INIT,
-    R2_STREAM_BATCH,
-    R2_STREAM_SAMPLE,
-    R2_STREAM_BOOTSTRAP
+/* Two streams never share numbers. Two uses of one stream share them if seed and index are the
+   same: SFT and GRPO shuffle with BATCH, so the same seed gives both the same order. */
+typedef enum r2_stream { /* USER: the caller's own; SPLIT: reserved, splits use r2_hash */
+                         R2_STREAM_USER = 0,
+                         R2_STREAM_SPLIT,
+                         R2_STREAM_CANDIDATES,
+                         R2_STREAM_CHAINS,
+                         R2_STREAM_NEGATIVES,
+                         R2_STREAM_TEACHER,
+                         R2_STREAM_INIT,
+                         R2_STREAM_BATCH,
+                         R2_STREAM_SAMPLE,
+                         R2_STREAM_BOOTSTRAP
 } r2_stream;
 
 /* The four words of Philox4x32-10 for one counter and key (known answers: Random123). */
@@ -1612,7 +1551,6 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 
 /* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
-
 /* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
@@ -1633,16 +1571,14 @@ typedef struct r2_filter {
     int64_t user_core, item_core;  /* the least number of interactions of every user, every item */
 } r2_filter;
 
-/* Drops rows in place, first by rating and time, then repeatedly those of users and items below the
-   core; renumbers users and items in their old order; time_zero becomes the earliest time left.
-   Splits, graphs and candidates of the old rows are no longer valid. Errors: R2_NO_MEMORY; then
-   nothing has changed. */
+/* Drops rows, first by rating and time, then repeatedly those of users and items below the core;
+   renumbers users and items in their old order; time_zero becomes the earliest time left. What was
+   made of the old rows is no longer valid. On failure nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
-/* Replaces counts by grades. Plays, hours and purchases have no maximum that many reach, and they
-   differ between users. If fewer than one rating in R2_COUNTS_RARE is at least 0.8 of the largest,
-   each becomes a grade from 1 to 5: 5 times the share of the user's own values that are not larger,
-   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log
-   hook is told. Errors: R2_NO_MEMORY; then nothing has changed. */
+/* Replaces counts (plays, hours, purchases) by grades. If fewer than 1 rating in R2_COUNTS_RARE is
+   at least 0.8 of the largest, each becomes a grade from 1 to 5: 5 times the share of the user's
+   own values that are not larger, rounded up; the log hook is told. Else nothing changes. This rule
+   is ours: D12 speaks of ratings only. On failure nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds a line for each way in which the data cannot be meant: -1 or 0 in a tenth of the rows below
@@ -1653,19 +1589,18 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
 /* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
    interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
-   positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
-   for an interaction that is not in `data`, or in both files). */
+   positives of users who have training interactions. Errors: R2_IO, R2_FORMAT (also for an
+   interaction that is not in `data`, or in both files). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
-
 /* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the
    user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a
-   set independent of numbering and of programs; one with a tab or a quote in it stands in double
-   quotes, "" inside means one. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too (lines of
-   different lengths, ids that are not in `data`, an item twice, a negative that the user has). */
+/* Candidate sets as text, a case per line, the files' ids between tabs: user, positive, negatives.
+   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO; of
+   loading R2_FORMAT too (lines of different lengths, ids that are not in `data`, an item twice, a
+   negative that the user has). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1687,11 +1622,9 @@ typedef struct r2_task {
 typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *task,
                                    r2_text *output);
 
-/* hook_data points to r2_teacher_config. Writes from the facts of the chains and the weights,
-   compact or in English as the prompt is. Guided, it cites what supports the answer; every sentence
-   stays true. */
+/* hook_data: a r2_teacher_config. Writes from facts and weights, in the words of the prompt.
+   Guided, it cites what supports the answer; every sentence stays true. */
 r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
-
 /* Checks an output in either words against the task, and against task->answer unless it is -1.
    Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
    and ratings as in `Person A gave "Title" 4 stars`. */
@@ -1723,13 +1656,13 @@ typedef struct r2_records {
     r2_arena text; /* holds the strings */
 } r2_records;
 
-/* Adds a copy. Errors: R2_NO_MEMORY. */
+/* Adds a copy. */
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
-/* Adds the line of a record, without a line end. Text is UTF-8; a broken byte becomes U+FFFD. */
+/* Adds the line of a record, without a line end. A byte that is not UTF-8 becomes U+FFFD. */
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
 /* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
-   line (a key missing, unknown or twice, a wrong type), R2_IO, R2_NO_MEMORY. */
+   line (a key missing, unknown or twice, a wrong type), R2_IO. */
 r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
 void r2_records_free(r2_ctx *ctx, r2_records *records);
 
@@ -1742,13 +1675,11 @@ typedef struct r2_teacher {
     r2_tally *tally;     /* counts the verdicts; NULL: not wanted */
 } r2_teacher;
 
-/* Builds a prompt for each of n questions and asks the teacher for an output. Adds a record of each
+/* Builds a prompt for each of n questions, asks the teacher for an output, adds a record of each
    output that passes the check and has the right answer (without a teacher, of each prompt), with
-   ids first_id, first_id + 1 ... in the order of the questions. Errors: those of r2_prompt_build
-   and of the teacher, R2_CANCELLED. */
+   ids from first_id on. Errors: those of r2_prompt_build and of the teacher, R2_CANCELLED. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                    int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records);
-
 /* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
    parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
 r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text);
@@ -1758,13 +1689,9 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
 /* Byte-level byte-pair encoding (Sennrich et al., 1508.07909; over bytes as in GPT-2), compatible
    with Hugging Face's tokenizer.json. Text is cut into pieces by a rule; within a piece, which
    starts as single bytes, the two neighbours whose merge was learned first are joined, again and
-   again.
-
-       " Matrix" -> " M" "atrix" -> ids. Any bytes, UTF-8 or not, come back from the ids unchanged
-                                    (with nfc: the text in normal form C comes back).
-
-   Control tokens such as <|im_end|> are told apart from the same characters in a text: only who
-   asks for them gets their ids, so a title that holds one stays a title. */
+   again. Any bytes come back from the ids unchanged (with nfc: their normal form C). Control tokens
+   such as <|im_end|> are told apart from the same characters in a text: only who asks for them gets
+   their ids, so a title that holds one stays a title. */
 typedef enum r2_bpe_rule {
     R2_BPE_GPT2 = 0,   /* contractions | space? letters | space? digits | space? signs | white    */
     R2_BPE_QWEN2,      /* any sign before letters | digits one by one | signs and line ends       */
@@ -1809,22 +1736,19 @@ typedef struct r2_bpe {
 r2_bpe_config r2_bpe_config_default(void);
 /* Learns a tokenizer from `len` bytes of text: ids 0..255 are the bytes in GPT-2's order, then come
    the merges by falling count (equal counts: smaller left id, then right id, first), then the
-   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY. */
+   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT. */
 r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, const char *text,
                        size_t len);
 /* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges
-   as strings or as pairs, and ids without gaps; post-processors are ignored. What would change ids
-   and is not supported (unknown rule, added tokens that strip, dropout, truncation ...) is
-   R2_FORMAT. */
+   as strings or as pairs, and ids without gaps; post-processors are ignored. R2_FORMAT: what would
+   change ids (unknown rule, added tokens that strip, dropout, truncation ...). */
 r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path);
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path);
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
 
 /* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each
-   place; normalised ones in what the others leave) become their ids, as Hugging Face does; without
-   it all is data. O(n log n) in the longest
-   piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte), R2_NO_MEMORY. */
+   place; normalised ones in what the others leave) become their ids, as Hugging Face does; else all
+   is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte). */
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out);
 /* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of
@@ -1847,11 +1771,11 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
 
 /* ================================================================================ [B5] ops ==== */
 
-/* The model's operations on raw pointers: row-major floats, shapes as name(rows, columns), formulas
-   in one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
-   one sum in one order for any number of threads. A _bwd function ADDS to gradients of parameters;
-   what it does to gradients of activations is said. None allocates and none can fail. [M7] has the
-   plain loops, [E4] the fast ones. */
+/* The model's operations on raw pointers: row-major floats, shapes as name(rows, columns). [M7] has
+   the formulas and the plain loops, each backward below its forward; [E4] the fast ones. Of the
+   context they use n_threads alone. Each output is one sum in one order for any number of threads.
+   A _bwd function ADDS to gradients of parameters and SETS those of activations, but where `dx +=`
+   is said. None allocates and none can fail. */
 
 /* Which operand of a product is transposed: NT as in the forward pass, NN as in the gradient of the
    input, TN as in that of the weight. */
@@ -1862,18 +1786,15 @@ typedef enum r2_layout { R2_NT, R2_NN, R2_TN } r2_layout;
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add);
 
-/* y(R,C) = x(R,C) * rstd(R) * gain(C), rstd = 1 / sqrt(mean(x^2) + eps)       (arXiv 1910.07467) */
+/* y(R,C), rstd(R) of x(R,C) with gain(C); dx +=, dgain NULL: frozen (arXiv 1910.07467). */
 void r2_rmsnorm_fwd(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain,
                     int64_t R, int64_t C, float eps);
-/* dx += rstd (gain dy - xn mean(gain dy xn)), dgain += sum over rows of dy xn, with xn = x rstd.
-   dgain may be NULL (frozen). */
 void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x,
                     const float *gain, const float *rstd, int64_t R, int64_t C);
 
-/* Rotary positions, halves rotated (arXiv 2104.09864): of each head of x (x_1, x_2 its halves)
-   x_1' = x_1 cos - x_2 sin, x_2' = x_2 cos + x_1 sin, in place, on the first n_head heads of
+/* Rotary positions, halves rotated (arXiv 2104.09864), in place, on the first n_head heads of
    x(R, ld). `table` (n_ctx, d_head) has cos in the first half of a row, sin in the second.
-   direction -1 rotates back: the gradient. */
+   direction 1; -1 rotates back: the gradient. */
 void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
              int64_t R, int32_t n_head, int32_t d_head, int direction);
 
@@ -1889,20 +1810,14 @@ typedef struct r2_attention {
 
 /* Floats of scratch that the next two need for these sequences and ctx->n_threads. */
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape);
-/* out(R, n_head d_head) = softmax(q k^T / sqrt(d_head)) v;  lse(R, n_head) is the logarithm of each
-   row's sum of exponentials, from which the backward pass computes the probabilities again. */
+/* out(R, n_head d_head);  lse(R, n_head): the logarithm of each row's sum of exponentials. */
 void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
                       const float *qkv, float *scratch);
-/* Sets dqkv. With P the probabilities and D = rowsum(dout out):
-   dv = P^T dout,  dS = P (dout v^T - D) / sqrt(d_head),  dq = dS k,  dk = dS^T q. */
 void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
                       const float *out, const float *lse, const float *qkv, float *scratch);
 
-/* y(R,F) = silu(g) u with g, u the halves of gu(R, 2F); silu(g) = g / (1 + exp(-g))
-   (arXiv 2002.05202). */
+/* y(R,F) of gate and up, the halves of gu(R, 2F); dgu may be gu (arXiv 2002.05202). */
 void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
-/* Sets dgu: du = dy silu(g),  dg = dy u s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)). dgu may be
-   gu. */
 void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
                    int64_t F);
 
@@ -1912,7 +1827,7 @@ void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t
 void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
                   int64_t R, int64_t C);
 
-/* y(R,C) += bias(C);   dbias(C) += sum over rows of dy. */
+/* y(R,C) += bias(C). */
 void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
 
@@ -1949,17 +1864,13 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V);
 /* Turns logits into dlogits in place, for a loss with derivative dlogp[j] by the log-probability of
-   token[j] in row r, where begin[r] <= j < begin[r + 1]:
-   dlogits_v = sum_j dlogp_j [token_j = v] - (sum_j dlogp_j) exp(logits_v - lse). */
+   token[j] in row r, where begin[r] <= j < begin[r + 1]. */
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
-
 /* sum(x^2) over x(n): of a gradient, the square of its norm. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n);
 
-/* One step of AdamW on w(n) with gradient g and moments m, v; g' = scale g:
-   m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2,
-   w = (1 - lr decay) w - lr fix1 m / (sqrt(fix2 v) + eps). */
+/* One step of AdamW on w(n) with gradient g and moments m, v. */
 typedef struct r2_adamw_factors {
     float beta1, beta2, eps, lr, decay;
     float scale;      /* of the gradient, by clipping                */
@@ -1994,7 +1905,7 @@ typedef struct r2_lora {
 
 r2_lora_config r2_lora_config_default(void); /* rank 8, alpha 16, every projection */
 /* Gives the model adapters. Its own weights are frozen from then on: backward and AdamW work on the
-   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT. */
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config);
 /* Removes the adapters; unless merged, they are lost. r2_model_free does it too. */
 void r2_lora_detach(r2_ctx *ctx, r2_model *model);
@@ -2004,13 +1915,11 @@ r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model);
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
-   adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
+   adapters that are not merged. Errors: R2_IO. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A
-   file that breaks a rule of the format, or whose tensors are not exactly the model's, is
-   R2_FORMAT, and the model stays as it was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape. R2_FORMAT: a file that breaks a
+   rule or has not exactly the model's tensors; then the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
-
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
    model.safetensors, or the shards that model.safetensors.index.json names. The head is tied if
    there is no lm_head.weight; where config.json says so or not, it must agree. n_ctx: positions
@@ -2019,8 +1928,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into an existing directory, without adapters that are
-   not merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors, without adapters that are not merged. Errors: R2_IO. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -2029,7 +1937,6 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
    or do not fit the model, are R2_FORMAT, and the model stays as it was. */
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
-
 /* A codebook as JSON. Load reads edges and weights into a codebook that has the same fields and
    numbers of buckets; anything else is R2_FORMAT and changes nothing. */
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
@@ -2038,7 +1945,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
 /* ==================================================================== [B7] counterfactuals ==== */
 
 /* Does the answer follow from what the reasoning cites (D14)? One fact of a prompt is changed, to
-   the bucket of its field that says the opposite most strongly, or to "-", nothing to count. */
+   the bucket of its field that says the opposite most strongly, or to "-". */
 typedef enum r2_change { R2_CHANGE_FLIP = 0, R2_CHANGE_REMOVE } r2_change;
 
 /* The change of the fact whose weight the trace gives most, beside the same change of facts that it
@@ -2183,41 +2090,18 @@ static inline void r2__need_ieee(void) {
 #endif
 }
 
-/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
-   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
-   own, and these are added in their order. So results depend on neither ([E9]). */
-enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+/* ---- what earlier rooms call of later ones ---- */
 
-/* What part one calls of part two. */
-#define R2__PATH 1024 /* bytes of a path, the NUL included */
+/* [E1] lists and tables, hashes; what callers pass, looked at before it is used */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more);
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
                              size_t key_size, int64_t *at);
 static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size);
-static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
-static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text);
 static uint64_t r2__fnv(const char *text, size_t len);
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-/* One setting of a configuration and the range that it must lie in. */
-typedef struct r2__bound {
-    const char *name;
-    double value, low, high;
-} r2__bound;
-#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
-#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
-/* `fingerprint` (NULL: not wanted) takes the values too. */
-static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
-                                  uint64_t *fingerprint);
-
-/* Every r2__check_x looks at what a caller passes, before it is used: [E1]. */
+static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c);
 static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config);
 static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
@@ -2226,44 +2110,79 @@ static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                   const r2_evidence *evidence);
 static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c);
 static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call);
-static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch);
 static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
                                     int64_t n_prompt, const int64_t *begin, const int32_t *token);
 static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
                                      int32_t outputs, int64_t rows_each);
 static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex);
-static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
-                                      uint64_t *fingerprint);
 static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c);
-static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
 static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
 static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
-static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
-static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
-static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
-static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
-static bool r2__file_exists(r2_ctx *ctx, const char *path);
-static int r2__compare_float(const void *a, const void *b);
-static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
-                               const r2_evidence *evidence, r2_prompt *prompt);
+
+/* [M7] or [E5], [M11], [E3], [E6], [E8] */
 static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
+static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
+                                  int64_t n, r2_evidence *evidence);
+static int r2__compare_float(const void *a, const void *b);
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
+static r2_status r2__model_reference(r2_ctx *ctx, r2_model *reference, const r2_model *model);
+static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                               const r2_evidence *evidence, r2_prompt *prompt);
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
+
+/* [E7] files that belong together */
+#define R2__PATH 1024 /* bytes of a path, the NUL included */
+static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run);
+
+/* [E9] A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its
+   shape alone. A part is computed by one thread and by one process of a team; each has a gradient
+   of its own, and these are added in their order. So results depend on neither. */
+enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+typedef struct r2__range {
+    int64_t begin, end; /* [begin, end) */
+} r2__range;
 static void r2__work_free(r2_ctx *ctx, r2_model *model);
 static bool r2__is_small(const r2_model *model);
-static int r2__n_threads(const r2_ctx *ctx);
-/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
-typedef struct r2__range {
-    int64_t begin, end;
-} r2__range;
-
-static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts);
 static r2__range r2__team_share(const r2_ctx *ctx, int64_t n);
 static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int64_t n,
                                  const int64_t *begin, uint64_t size);
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size);
 static bool r2__is_first(const r2_ctx *ctx);
+
+/* ---- what all rooms share ---- */
+
+/* A piece of text, without a NUL at its end. */
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
+
+static bool r2__same(r2__slice a, r2__slice b) {
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
+
+static bool r2__is(r2__slice word, const char *text) {
+    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
+}
+
+/* Plain loops of part one that part two has faster: with R2_REFERENCE they are what the library
+   calls; else they are named r2_x_plain and serve the tests that compare both. */
+#if defined(R2_REFERENCE)
+#define R2__PLAIN(type, name) type name
+#else
+#define R2__PLAIN(type, name) static inline type name##_plain
+#endif
+
+/* Zeroed memory for n elements of a type, or NULL; the second in an arena. */
+#define R2__NEW(ctx, type, n) ((type *)r2_alloc(ctx, (uint64_t)(n), sizeof(type)))
+#define R2__ARENA_NEW(ctx, arena, type, n)                                                         \
+    ((type *)r2_arena_alloc(ctx, arena, (uint64_t)(n), sizeof(type)))
 
 /* R2_PARALLEL_FOR where the body is one statement. One thread goes without a parallel region: even
    that of a single thread costs as much as norming a row, and so does the next one of several. */
@@ -2284,15 +2203,6 @@ static bool r2__is_first(const r2_ctx *ctx);
         if (before) begin = at + 1;                                                                \
         else end = at;                                                                             \
     }
-
-static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
-static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
-static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
-static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json);
-static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text);
-static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
-static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
-                                   r2_text *text, int n, bool is_run);
 
 /* ######################################################## PART ONE: THE METHOD ################ */
 
@@ -2388,7 +2298,7 @@ static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *da
         int64_t degree = data->user_begin[u + 1] - data->user_begin[u];
         most = degree > most ? degree : most;
     }
-    moment = (r2__moment *)r2_alloc(ctx, (uint64_t)most, sizeof *moment);
+    moment = R2__NEW(ctx, r2__moment, most);
     if (!moment) return ctx->status;
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
@@ -2436,10 +2346,10 @@ static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *da
     memset(split, 0, sizeof *split);
     split->config = config ? *config : r2_split_config_default();
     if (split->config.min_positive == 0.0f) split->config.min_positive = 0.8f * data->rating_max;
-    split->role = (uint8_t *)r2_alloc(ctx, n, sizeof *split->role);
-    split->by_time = (int64_t *)r2_alloc(ctx, n, sizeof *split->by_time);
-    split->test = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->test);
-    split->valid = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->valid);
+    split->role = R2__NEW(ctx, uint8_t, n);
+    split->by_time = R2__NEW(ctx, int64_t, n);
+    split->test = R2__NEW(ctx, r2_target, n_targets);
+    split->valid = R2__NEW(ctx, r2_target, n_targets);
     if (!split->role || !split->by_time || !split->test || !split->valid) return ctx->status;
     return r2__split_order(ctx, split, data);
 }
@@ -2474,7 +2384,7 @@ void r2_split_thin(r2_split *split, int64_t n) {
 
 /* Training interactions of each item (n_items), or NULL. */
 static int64_t *r2__train_degrees(r2_ctx *ctx, const r2_data *data, const uint8_t *role) {
-    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
+    int64_t *n = R2__NEW(ctx, int64_t, data->n_items);
     for (int64_t k = 0; k < data->n_ratings && n; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
     return n;
 }
@@ -2573,8 +2483,8 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     uint64_t cells;
     memset(c, 0, sizeof *c);
     if (!r2_mul_u64((uint64_t)n_cases, (uint64_t)n_per_case, &cells)) cells = UINT64_MAX;
-    c->user = (uint32_t *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *c->user);
-    c->item = (uint32_t *)r2_alloc(ctx, cells, sizeof *c->item);
+    c->user = R2__NEW(ctx, uint32_t, n_cases);
+    c->item = R2__NEW(ctx, uint32_t, cells);
     if (!c->user || !c->item) {
         r2_candidates_free(ctx, c);
         return ctx->status;
@@ -2588,7 +2498,7 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
 static uint8_t *r2__warm_items(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
     int64_t *n = r2__train_degrees(ctx, data, negatives->warm->role);
-    uint8_t *warm = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
+    uint8_t *warm = n ? R2__NEW(ctx, uint8_t, n_items) : NULL;
     for (uint64_t i = 0; i < n_items && warm; ++i) warm[i] = n[i] >= negatives->min_train;
     r2_release(ctx, n);
     return warm;
@@ -2661,7 +2571,7 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
         return R2_OK;
     }
     for (int64_t k = 0; k < data->n_ratings; ++k) g->n_edges += role[k] == R2_TRAIN;
-    g->user_begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users + 1, sizeof *g->user_begin);
+    g->user_begin = R2__NEW(ctx, int64_t, g->n_users + 1);
     g->user_item = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_item);
     g->user_rating = (float *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_rating);
     g->user_time = (int32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_time);
@@ -2681,7 +2591,7 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
 /* The item side: a counting sort of the edges by item. Users are visited in ascending order, which
    leaves the users of each item ascending. */
 static r2_status r2__graph_items(r2_ctx *ctx, r2_graph *g) {
-    int64_t *begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items + 2, sizeof *begin);
+    int64_t *begin = R2__NEW(ctx, int64_t, g->n_items + 2);
     g->item_begin = begin;
     g->item_user = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_user);
     g->item_edge = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_edge);
@@ -2792,8 +2702,7 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_
     const bool from_users = r2__two_step_paths(&items) <= r2__two_step_paths(&users);
     const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
     const int n_lanes = r2_threads(ctx, g->n_edges);
-    uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
-                                           sizeof *paths);
+    uint32_t *paths = R2__NEW(ctx, uint32_t, n_lanes * from->n);
     if (!paths) return ctx->status;
     R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
         for (int64_t start = lane; start < from->n; start += n_lanes)
@@ -2806,8 +2715,8 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph) {
     r2_status status = R2_OK;
     memset(b, 0, sizeof *b);
-    b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
-    b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
+    b->edge = R2__NEW(ctx, int64_t, graph->n_edges);
+    b->user = R2__NEW(ctx, int64_t, graph->n_users);
     if (!b->edge || !b->user) status = ctx->status;
     if (status == R2_OK) status = r2__all_edge_butterflies(ctx, graph, b->edge);
     if (status != R2_OK) {
@@ -2863,9 +2772,9 @@ static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, in
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
 static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data) {
     const r2_graph *g = index->graph;
-    r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
-    uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
-    uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
+    r2__moment *moment = R2__NEW(ctx, r2__moment, g->n_edges);
+    uint32_t *owner = R2__NEW(ctx, uint32_t, g->n_edges);
+    uint32_t *seen = R2__NEW(ctx, uint32_t, g->n_users);
     r2_status status = R2_NO_MEMORY;
     if (moment && owner && seen) {
         for (int64_t u = 0; u < g->n_users; ++u)
@@ -2891,20 +2800,15 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
 }
 
 /* Genres get bits in the order they are met; from the 65th on they are not counted. */
-static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t known_len[64],
-                               int *n_known) {
+static uint64_t r2__genre_bits(const char *genres, r2__slice known[64], int *n_known) {
     uint64_t bits = 0;
     while (*genres) {
-        size_t len = strcspn(genres, "|");
+        const r2__slice genre = {genres, strcspn(genres, "|")};
         int k = 0;
-        while (k < *n_known && (known_len[k] != len || memcmp(known[k], genres, len) != 0)) ++k;
-        if (k == *n_known && k < 64 && len > 0) {
-            known[k] = genres;
-            known_len[k] = len;
-            ++*n_known;
-        }
+        while (k < *n_known && !r2__same(known[k], genre)) ++k;
+        if (k == *n_known && k < 64 && genre.len > 0) known[(*n_known)++] = genre;
         if (k < *n_known) bits |= (uint64_t)1 << k;
-        genres += len + (genres[len] == '|');
+        genres += genre.len + (genres[genre.len] == '|');
     }
     return bits;
 }
@@ -2950,39 +2854,38 @@ static void r2__index_users(r2_index *index) {
 }
 
 static void r2__index_items(r2_index *index, const r2_data *data) {
-    const char *known[64];
-    size_t known_len[64];
+    r2__slice known[64];
     int n_known = 0;
     for (int64_t i = 0; i < index->graph->n_items; ++i) {
         const int64_t n = r2_graph_item_degree(index->graph, (uint32_t)i);
         index->degree_square += n * n;
         index->year[i] = data->year[i];
-        index->genres[i] = r2__genre_bits(data->genres[i], known, known_len, &n_known);
+        index->genres[i] = r2__genre_bits(data->genres[i], known, &n_known);
     }
 }
 
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed) {
-    const uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
-    const uint64_t n_users = (uint64_t)graph->n_users;
-    const uint64_t longest = (uint64_t)r2__longest_history(graph);
+    const int64_t n_edges = graph->n_edges, n_items = graph->n_items, n_users = graph->n_users;
+    const int64_t longest = r2__longest_history(graph);
+    r2_arena *m = &index->memory;
     r2_status status = R2_NO_MEMORY;
     memset(index, 0, sizeof *index);
     index->graph = graph;
     index->min_positive = min_positive;
     index->seed = seed;
-    index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
-    index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
-    index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
-    index->by_rank = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->by_rank);
-    index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
-    index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
-    index->key = (uint32_t *)r2_alloc(ctx, n_users, sizeof *index->key);
-    index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
-    index->fade = (r2_fade *)r2_alloc(ctx, longest, sizeof *index->fade);
-    index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
-    index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
-    index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
+    index->position = R2__ARENA_NEW(ctx, m, uint32_t, n_edges);
+    index->by_time = R2__ARENA_NEW(ctx, m, int64_t, n_edges);
+    index->rank = R2__ARENA_NEW(ctx, m, int64_t, n_edges);
+    index->by_rank = R2__ARENA_NEW(ctx, m, uint32_t, n_edges);
+    index->user_mean = R2__ARENA_NEW(ctx, m, float, n_users);
+    index->inv_root = R2__ARENA_NEW(ctx, m, double, n_users);
+    index->key = R2__ARENA_NEW(ctx, m, uint32_t, n_users);
+    index->half10 = R2__ARENA_NEW(ctx, m, float, 2 * longest);
+    index->fade = R2__ARENA_NEW(ctx, m, r2_fade, longest);
+    index->fade_share = R2__ARENA_NEW(ctx, m, float, n_edges);
+    index->genres = R2__ARENA_NEW(ctx, m, uint64_t, n_items);
+    index->year = R2__ARENA_NEW(ctx, m, int16_t, n_items);
     if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
         index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
         index->genres && index->year)
@@ -3001,18 +2904,7 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
 
 void r2_index_free(r2_ctx *ctx, r2_index *index) {
     if (!index) return;
-    r2_release(ctx, index->position);
-    r2_release(ctx, index->by_time);
-    r2_release(ctx, index->rank);
-    r2_release(ctx, index->by_rank);
-    r2_release(ctx, index->user_mean);
-    r2_release(ctx, index->inv_root);
-    r2_release(ctx, index->key);
-    r2_release(ctx, index->half10);
-    r2_release(ctx, index->fade);
-    r2_release(ctx, index->fade_share);
-    r2_release(ctx, index->genres);
-    r2_release(ctx, index->year);
+    r2_arena_free(ctx, &index->memory);
     memset(index, 0, sizeof *index);
 }
 
@@ -3119,8 +3011,8 @@ typedef struct r2__history {
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
-    r2__path *shared;  /* (1 + length) paths over one u1, by mark or side by side              */
-    int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it          */
+    r2__path *shared;  /* (1 + length) paths over one u1: by place + 1, or side by side        */
+    int32_t *place_of; /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
     r2_arena memory;
@@ -3149,15 +3041,14 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     h->end = question->n_history;
     h->length = question->n_history - h->hidden.n_places;
     n = (uint64_t)h->length;
-    h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
-    h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
-    h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n + 1, sizeof *h->shared);
-    h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
-                                        sizeof *h->mark);
-    if (!h->degree || !h->weight || !h->shared || !h->mark) return false;
+    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, n);
+    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, n);
+    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, n + 1);
+    h->place_of = R2__ARENA_NEW(ctx, &h->memory, int32_t, index->graph->n_items);
+    if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
         const uint32_t i0 = index->graph->user_item[r2__history_edge(h, p)];
-        h->mark[i0] = p + 1;
+        h->place_of[i0] = p + 1;
         h->degree[p] = r2__degree_without(h, i0);
         h->weight[p] = index->half10[h->length - 1 - p] / sqrtf((float)h->degree[p] + 1.0f);
     }
@@ -3177,7 +3068,7 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
 static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     const r2_graph *g = h->index->graph;
     const uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &h->memory, n_users + 2, sizeof *begin);
+    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
     if (!begin) return false;
     for (int pass = 0; pass < 2; ++pass) {
         for (int32_t p = 0; p < h->length; ++p) {
@@ -3203,7 +3094,7 @@ static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     return true;
 }
 
-/* The paths over u1 in order of place, and their number: listed, or by the marks on u1's row; then
+/* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
    they stay valid until the next call. */
 static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t *n) {
     const r2_graph *g = h->index->graph;
@@ -3216,9 +3107,9 @@ static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t
     for (int32_t p = 1; p <= h->length; ++p) h->shared[p].place = -1;
     for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
         /* what is not shared goes to 0, which is cheaper than an unpredictable branch */
-        const int32_t mark = h->mark[g->user_item[e]];
-        const r2__path path = {mark - 1, h->index->position[e], e};
-        h->shared[mark] = path;
+        const int32_t at = h->place_of[g->user_item[e]];
+        const r2__path path = {at - 1, h->index->position[e], e};
+        h->shared[at] = path;
     }
     for (int32_t p = 1; p <= h->length; ++p) {
         h->shared[*n] = h->shared[p];
@@ -3247,12 +3138,8 @@ static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r
    |d| is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
 static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, float simrec, r2__path over,
                                   r2__path to) {
-    r2__chosen chain;
-    chain.u1 = u1;
-    chain.over = over;
-    chain.to = to;
-    chain.simrec = simrec;
-    chain.score = h->index->half10[r2__chain_far(h, &over, &to)] * chain.simrec;
+    const float score = h->index->half10[r2__chain_far(h, &over, &to)] * simrec;
+    const r2__chosen chain = {u1, score, simrec, over, to};
     return chain;
 }
 
@@ -3275,11 +3162,7 @@ static r2_chain r2__chain_make(const r2__history *h, const r2__chosen *c) {
 /* ---- the laws ---- */
 
 r2_chain_config r2_chain_config_default(void) {
-    r2_chain_config config;
-    memset(&config, 0, sizeof config);
-    config.law = R2_CHAINS_COHERENT;
-    config.k = 3;
-    config.seed = 1;
+    const r2_chain_config config = {R2_CHAINS_COHERENT, 3, 1};
     return config;
 }
 
@@ -3360,12 +3243,13 @@ static void r2__keep_best(r2__best *best, const r2__chosen *chain) {
     best->n += best->n < best->k;
 }
 
-/* Puts u1's best chain to the target by `edge` among the best; n > 0 paths lead over u1. */
-static void r2__keep_target(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
-                            int64_t edge, r2__best *best) {
-    const r2__path to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
-    const r2__chosen chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
-    r2__keep_best(best, &chain);
+/* The best chain over u1, over whom n paths lead: to the target by `edge`, or, -1, a closed one. */
+static r2__chosen r2__best_chain(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
+                                 int64_t edge) {
+    r2__path over = path[0], to = over;
+    if (edge >= 0) to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
+    else r2__best_pair(h, path, n, &over, &to);
+    return r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
 }
 
 /* The best chain of each person who is kept, the k best of these. */
@@ -3376,19 +3260,14 @@ static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t 
     r2__best best = {chosen, k, 0};
     for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
         const uint32_t u1 = r2__person_at(h, item, j);
+        int64_t n = 0, edge = -1;
         const r2__path *path;
-        r2__path over = {0, 0, 0}, to = over;
         r2__chosen chain;
-        int64_t n;
         if (h->index->key[u1] > last_key) continue;
         path = r2__paths_over(h, u1, &n);
         if (r2__n_chains(item, n) < 1) continue;
-        if (item != R2_NO_ITEM) {
-            r2__keep_target(h, u1, path, n, (int64_t)g->item_edge[g->item_begin[item] + j], &best);
-            continue;
-        }
-        r2__best_pair(h, path, n, &over, &to);
-        chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+        if (item != R2_NO_ITEM) edge = (int64_t)g->item_edge[g->item_begin[item] + j];
+        chain = r2__best_chain(h, u1, path, n, edge);
         r2__keep_best(&best, &chain);
     }
     return best.n;
@@ -3463,9 +3342,8 @@ static int64_t r2__choose_listed(const r2__history *h, uint32_t item, const r2_c
         const int64_t x = r2__draw_new(rng, total, drawn, j);
         const r2__person *p = &person[people ? x : r2__person_of(person, n_people, x)];
         const uint64_t of_person = (uint64_t)(p[1].before - p[0].before);
-        chosen[j] = r2__chain_number(h, item, p->user,
-                                     people ? (int64_t)r2_rng_below(rng, of_person)
-                                            : x - p->before);
+        chosen[j] = r2__chain_number(
+            h, item, p->user, people ? (int64_t)r2_rng_below(rng, of_person) : x - p->before);
     }
     return n;
 }
@@ -3499,8 +3377,7 @@ static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t ite
 /* ---- asking for chains ---- */
 
 static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                               const r2_chain_config *config, r2_chain *chains,
-                               int64_t *n_chains) {
+                               const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
     const bool closed = question->item == R2_NO_ITEM;
     r2_status status = r2__check_chain_config(ctx, config);
     r2__chosen *chosen;
@@ -3510,7 +3387,7 @@ static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_ques
     if (status == R2_OK) status = r2__check_question(ctx, index->graph, question, closed);
     if (status != R2_OK) return status;
     memset(&h, 0, sizeof h);
-    chosen = (r2__chosen *)r2_alloc(ctx, (uint64_t)config->k, sizeof *chosen);
+    chosen = R2__NEW(ctx, r2__chosen, config->k);
     if (chosen && r2__history_init(ctx, &h, index, question) &&
         (!closed || r2__history_list(ctx, &h)))
         n = r2__choose_chains(ctx, &h, question->item, config, chosen);
@@ -3700,11 +3577,11 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     if (!r2__history_init(ctx, h, index, question)) return false;
     if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
     length = (uint64_t)h->length;
-    view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
-    view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
-    view->n_paths = (int32_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
-    view->closest = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
-    view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
+    view->inv_degree = R2__ARENA_NEW(ctx, &h->memory, float, length);
+    view->simrec = R2__ARENA_NEW(ctx, &h->memory, float, n_users);
+    view->n_paths = R2__ARENA_NEW(ctx, &h->memory, int32_t, n_users);
+    view->closest = R2__ARENA_NEW(ctx, &h->memory, float, n_users);
+    view->sum = R2__ARENA_NEW(ctx, &h->memory, r2__link_sum, length);
     if (!view->inv_degree || !view->simrec || !view->n_paths || !view->closest || !view->sum)
         return false;
     r2__view_similarity(view);
@@ -3714,41 +3591,6 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
 }
 
 /* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
-
-/* A walk reads every edge of the graph. Reading them takes longer than the sums, so several
-   questions share one walk, each in a lane of its own. Lanes do not mix, so their number changes no
-   bit. */
-#define R2__WALKS 8
-
-typedef struct r2__solve {
-    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
-    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
-    double ridge[R2__WALKS];          /* of each lane */
-    double (*at_item)[R2__WALKS];     /* (n_items) */
-    float *deep;                      /* (lanes, n_users) */
-    r2_arena memory;
-} r2__solve;
-
-/* Memory for another block of questions, that of the one before if it suffices. Rows of users who
-   take no part are neither written nor read. */
-static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_index *index) {
-    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
-    const uint64_t n_items = (uint64_t)index->graph->n_items;
-    r2_arena *m = &s->memory;
-    r2_arena_reset(ctx, m);
-    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
-    s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
-    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
-        return false;
-    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
-    return true;
-}
 
 /* The ridge: the largest eigenvalue that the cosines of the users who take part would have by
    chance, u0 and the person left out not counted. A stride s leaves users / s of them; `items` does
@@ -3767,102 +3609,77 @@ static double r2__noise_edge(const r2__history *h) {
         }
     }
     if (edges > 0)
-        root +=
-            sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
+        root += sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
     return root * root;
 }
 
-/* c of one question: its lane of `residual` and `direction`. */
-static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
+static inline double r2__dot_users(const r2_index *index, const double *a, const double *b) {
+    double sum = 0.0;
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride) sum += a[v] * b[v];
+    return sum;
+}
+
+/* out = (K + ridge) x: every user adds x / sqrt(n_v) to each of its items, then every item passes
+   its sum on to each of its users. u0 and the person left out pass nothing on and receive nothing,
+   so their edges change nothing, not even the rounding. at_item (n_items) */
+static inline void r2__deep_walk(const r2__history *h, double ridge, const double *x,
+                                 double *at_item, double *out) {
+    const r2_index *index = h->index;
+    const r2_graph *g = index->graph;
+    memset(at_item, 0, (size_t)g->n_items * sizeof *at_item);
+    for (int64_t v = 0; v < g->n_users; v += index->stride)
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+            at_item[g->user_item[e]] += index->inv_root[v] * x[v];
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double sum = 0.0;
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+            sum += at_item[g->user_item[e]];
+        out[v] = index->inv_root[v] * sum;
+        out[v] += ridge * x[v];
+    }
+    out[h->user] = 0.0;
+    if (h->hidden.left_out != R2__NO_USER) out[h->hidden.left_out] = 0.0;
+}
+
+static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *view) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
+    const int64_t n = index->graph->n_users, s = index->stride;
     const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
-    s->ridge[lane] = r2__noise_edge(h);
-    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
-        s->direction[v][lane] = s->residual[v][lane] =
-            (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+    const double ridge = r2__noise_edge(h);
+    double *a = R2__ARENA_NEW(ctx, memory, double, n);
+    double *residual = R2__ARENA_NEW(ctx, memory, double, n);
+    double *direction = R2__ARENA_NEW(ctx, memory, double, n);
+    double *k_direction = R2__ARENA_NEW(ctx, memory, double, n);
+    double *at_item = R2__ARENA_NEW(ctx, memory, double, index->graph->n_items);
+    float *deep = R2__ARENA_NEW(ctx, memory, float, n);
+    if (!a || !residual || !direction || !k_direction || !at_item || !deep) return false;
+    for (int64_t v = 0; v < n; v += s) /* a = 0: the residual is c */
+        direction[v] = residual[v] = (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+    for (int step = 0; step < R2_DEEP_STEPS; ++step) {
+        const double before = r2__dot_users(index, residual, residual);
+        if (!(before > 0.0)) break;
+        r2__deep_walk(h, ridge, direction, at_item, k_direction);
+        const double alpha = before / r2__dot_users(index, direction, k_direction);
+        for (int64_t v = 0; v < n; v += s) a[v] += alpha * direction[v];
+        for (int64_t v = 0; v < n; v += s) residual[v] -= alpha * k_direction[v];
+        const double beta = r2__dot_users(index, residual, residual) / before;
+        for (int64_t v = 0; v < n; v += s) direction[v] = residual[v] + beta * direction[v];
+    }
+    for (int64_t v = 0; v < n; v += s) deep[v] = (float)(a[v] * index->inv_root[v]);
+    view->deep = deep;
+    return true;
 }
 
-/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
-   item passes its sum on to each of its users. */
-static void r2__solve_walk(r2__solve *s, const r2_index *index) {
-    const r2_graph *g = index->graph;
-    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
-    for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double share[R2__WALKS];
-        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
-        }
-    }
-    for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double sum[R2__WALKS] = {0.0};
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            const double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
-        }
-        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
-    }
-}
-
-static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
-                          double *dot) {
-    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
-    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
-        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
-}
-
-/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 and
-   the person left out pass nothing on and receive nothing, so their edges change nothing, not even
-   the rounding. */
-static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
-                           double *residual_norm2) {
-    const r2_index *index = view->h.index;
-    const int64_t n = index->graph->n_users, stride = index->stride;
-    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, index);
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
-    for (int j = 0; j < n_lanes; ++j) {
-        const r2__history *h = &view[j].h;
-        s->k_direction[h->user][j] = 0.0;
-        if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
-    }
-    r2__solve_dot(s->direction, s->k_direction, index, curvature);
-    for (int j = 0; j < R2__WALKS; ++j) {
-        before[j] = residual_norm2[j];
-        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
-    }
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j) {
-            s->a[v][j] += alpha[j] * s->direction[v][j];
-            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
-        }
-    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
-    for (int j = 0; j < R2__WALKS; ++j)
-        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
-}
-
-/* Computes `deep` of up to R2__WALKS views; s->memory owns it. */
-static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__user_view *view,
-                           int n_lanes) {
-    const int64_t n = index->graph->n_users;
-    double residual_norm2[R2__WALKS];
-    if (!r2__solve_alloc(ctx, s, index)) return false;
-    for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &view[j], j);
-    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
-    for (int step = 0; step < R2_DEEP_STEPS; ++step)
-        r2__solve_step(s, view, n_lanes, residual_norm2);
-    for (int j = 0; j < n_lanes; ++j) {
-        view[j].deep = s->deep + j * n;
-        for (int64_t v = 0; v < n; v += index->stride)
-            s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
-    }
+/* Computes `deep` of up to R2__WALKS views, in the memory of those before. Reading all edges takes
+   longer than the sums: [E4] walks for these views at once. */
+#define R2__WALKS 8
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views);
+R2__PLAIN(bool, r2__solve_deep)
+(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
+    r2_arena_reset(ctx, memory);
+    for (int j = 0; j < n_views; ++j)
+        if (!r2__deep_of(ctx, memory, &view[j])) return false;
     return true;
 }
 
@@ -3951,8 +3768,7 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
 }
 
 /* All sums of one target, and its best chains. */
-static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s,
-                           r2__best *best) {
+static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s, r2__best *best) {
     const r2__history *h = &view->h;
     const r2_graph *g = h->index->graph;
     const uint32_t last_key = r2__last_key(h, item);
@@ -3966,7 +3782,10 @@ static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *
         if (h->index->key[u1] > last_key) continue;
         path = r2__paths_over(h, u1, &n);
         r2__add_chains(view, s, u1, edge, path, n);
-        if (best->k > 0 && n > 0) r2__keep_target(h, u1, path, n, edge, best);
+        if (best->k > 0 && n > 0) {
+            const r2__chosen chain = r2__best_chain(h, u1, path, n, edge);
+            r2__keep_best(best, &chain);
+        }
     }
     s->scale = s->n_kept > 0.0 ? s->n / s->n_kept : 0.0;
 }
@@ -4066,115 +3885,8 @@ static bool r2__evidence_of(r2_ctx *ctx, r2__user_view *view, const r2_question 
     return best.n >= 0;
 }
 
-static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
-    r2__hidden x, y;
-    if (a->user != b->user || a->n_history != b->n_history) return false;
-    x = r2__without_target(index, a);
-    y = r2__without_target(index, b);
-    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
-           x.place[1] == y.place[1];
-}
-
-/* What a call of r2_evidence_compute computes. */
-typedef struct r2__asked {
-    const r2_index *index;
-    const r2_question *question;
-    const r2_chain_config *chains;
-    r2_evidence *evidence;
-    int64_t *run, n_runs; /* run[r] .. run[r + 1] - 1 share one view */
-} r2__asked;
-
-/* What a thread works with, block after block. */
-typedef struct r2__desk {
-    r2__user_view view[R2__WALKS];
-    r2__solve solve;
-} r2__desk;
-
-/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
-static bool r2__evidence_of_runs(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t r,
-                                 int n_lanes) {
-    const int64_t *run = asked->run + r;
-    r2__user_view *view = desk->view;
-    bool fine = true;
-    for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->solve, asked->index, view, n_lanes);
-    for (int j = 0; j < n_lanes; ++j)
-        for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
-            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
-                                   &asked->evidence[q]);
-    return fine;
-}
-
-static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
-    r2_status status = r2__check_chain_config(ctx, asked->chains);
-    if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
-                       (long long)asked->chains->k, R2_MAX_CHAINS);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const r2_question *question = &asked->question[q];
-        status = r2__check_question(ctx, asked->index->graph, question, false);
-        if (status == R2_OK && (q == 0 || !r2__same_view(asked->index, question, question - 1)))
-            asked->run[asked->n_runs++] = q;
-    }
-    asked->run[asked->n_runs] = n;
-    return status;
-}
-
-/* Blocks of runs, as many at a time as lie between two reports of progress. */
-static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk,
-                                        int threads) {
-    /* as many lanes as leave work for every thread */
-    const int64_t share = (asked->n_runs + threads - 1) / threads;
-    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
-    r2_status status = R2_OK;
-    for (int64_t done = 0; done < asked->n_runs && status == R2_OK; done += round) {
-        const int64_t end = done + round < asked->n_runs ? done + round : asked->n_runs;
-        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
-        int64_t n_failed = 0;
-        R2_PARALLEL_FOR(threads, t, threads) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
-                const int64_t first = done + b * lanes, left = end - first;
-                if (!r2__evidence_of_runs(&own, asked, &desk[t], first,
-                                          (int)(left < lanes ? left : lanes)))
-                    asked->evidence[asked->run[first]].n_chains = -1;
-            }
-        }
-        for (int64_t r = done; r < end; ++r)
-            n_failed += asked->evidence[asked->run[r]].n_chains < 0;
-        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
-        status = r2_progress(ctx, "evidence", asked->run[end], asked->run[asked->n_runs]);
-    }
-    return status;
-}
-
-static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                                    int64_t n, const r2_chain_config *chains,
-                                    r2_evidence *evidence) {
-    r2__asked asked = {index, question, chains, evidence, NULL, 0};
-    const int threads = r2_threads(ctx, n * 1000);
-    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
-    r2_status status = R2_NO_MEMORY;
-    asked.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *asked.run);
-    if (desk && asked.run) status = r2__asked_start(ctx, &asked, n);
-    if (status == R2_OK) status = r2__evidence_of_blocks(ctx, &asked, desk, threads);
-    for (int t = 0; t < threads && desk; ++t) {
-        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
-        r2_arena_free(ctx, &desk[t].solve.memory);
-    }
-    r2_release(ctx, desk);
-    r2_release(ctx, asked.run);
-    return status;
-}
-
-r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
-    const r2__range own = r2__team_share(ctx, n);
-    const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
-                                                own.end - own.begin, chains, evidence + own.begin);
-    return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
-}
+/* r2_evidence_compute does this for many questions, on several threads and processes ([E9]): those
+   of one user and history share a view and its `deep`. */
 
 /* ---- the questions of a chain's steps ---- */
 
@@ -4223,28 +3935,48 @@ static void r2__evidence_at_step(r2_evidence *evidence, int32_t step, const r2_e
     memcpy(evidence->chain, target->chain, sizeof evidence->chain);
 }
 
-r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
-                              const r2_chain_config *chains, r2_evidence *evidence) {
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
-    r2_status status = question && asked ? R2_OK : ctx->status;
-    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
-        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q)
-        status = evidence[q].n_chains < 1
-                     ? r2_fail(ctx, R2_ARGUMENT,
-                               "evidence: step %d needs a chain, question %lld "
-                               "has none",
-                               (int)step, (long long)q)
-                     : r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step,
-                                           &question[q]);
-    if (status == R2_OK) status = r2_evidence_compute(ctx, index, question, n, chains, asked);
+/* evidence[q] becomes that of step[q] of its first chain; R2_STEP_ASK leaves it as it is. `run`:
+   whose hook may change it, or NULL. */
+static r2_status r2__evidence_of_steps(r2_ctx *ctx, const r2_index *index, const int32_t *step,
+                                       int64_t n, const r2_chain_config *chains, const r2_run *run,
+                                       r2_evidence *evidence) {
+    r2_question *question = R2__NEW(ctx, r2_question, n);
+    r2_evidence *asked = R2__NEW(ctx, r2_evidence, n);
+    int64_t *place = R2__NEW(ctx, int64_t, n), m = 0;
+    r2_status status = question && asked && place ? R2_OK : ctx->status;
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        r2__evidence_at_step(&asked[q], step, &evidence[q]);
-        evidence[q] = asked[q];
+        if (step[q] == R2_STEP_ASK) continue;
+        if (evidence[q].n_chains < 1)
+            status = r2_fail(ctx, R2_ARGUMENT,
+                             "evidence: step %d needs a chain, question %lld has none",
+                             (int)step[q], (long long)q);
+        else
+            status = r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step[q],
+                                         &question[m]);
+        place[m++] = q;
+    }
+    if (status == R2_OK && m > 0)
+        status = run ? r2__run_evidence(ctx, run, question, m, asked)
+                     : r2_evidence_compute(ctx, index, question, m, chains, asked);
+    for (int64_t k = 0; k < m && status == R2_OK; ++k) {
+        r2__evidence_at_step(&asked[k], question[k].step, &evidence[place[k]]);
+        evidence[place[k]] = asked[k];
     }
     r2_release(ctx, question);
     r2_release(ctx, asked);
+    r2_release(ctx, place);
+    return status;
+}
+
+r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
+                              const r2_chain_config *chains, r2_evidence *evidence) {
+    int32_t *all = R2__NEW(ctx, int32_t, n);
+    r2_status status = all ? R2_OK : ctx->status;
+    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
+        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) all[q] = step;
+    if (status == R2_OK) status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
+    r2_release(ctx, all);
     return status;
 }
 
@@ -4284,7 +4016,7 @@ static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
 /* eligible (n_users): how many interactions can be asked for; or NULL. */
 static int64_t *r2__count_eligible(r2_ctx *ctx, r2__draw *d) {
     const r2_graph *g = d->index->graph;
-    int64_t *eligible = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *eligible);
+    int64_t *eligible = R2__NEW(ctx, int64_t, g->n_users);
     for (uint32_t i = 0; i < g->n_items; ++i) d->n_warm += r2__is_warm(d, i, 0);
     for (uint32_t u = 0; u < g->n_users && eligible; ++u) {
         if (r2__count_sampled(d, u) < 1) continue;
@@ -4391,7 +4123,8 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
    weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
    Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
    added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
-   (test_trace.c, weights_by_hand_counts). Traces ([M6]) reason with the weights.
+   (test_trace.c, weights_by_hand_counts). Weights are clipped to +-9; traces ([M6]) reason with
+   them.
 
    A schedule says what each step shows of a chain's edges. The thought of step k is about e_k,
    whose rating is masked; then it is revealed and step k + 1 begins (D5):
@@ -4752,14 +4485,6 @@ static bool r2__next_word(const char **cursor, r2__slice *word) {
     return word->len > 0;
 }
 
-static bool r2__is(r2__slice word, const char *text) {
-    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
-}
-
-static bool r2__same(r2__slice a, r2__slice b) {
-    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
-}
-
 /* A whole number of at most 3 digits after `prefix`, as printf("%d") or ("%+d") writes it: neither
    "+07" nor "-0". */
 static bool r2__word_number(r2__slice word, const char *prefix, bool with_sign, int32_t *number) {
@@ -5003,14 +4728,8 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
    and backward, AdamW, and decoding. */
 
 /* ---- ops ----
-   Plain loops with sums in double, on one thread: the specification. R2_REFERENCE makes them the
-   ops of the library; else [E4] and [E5] have the same functions faster, and those here, which are
-   then called r2_x_plain, serve the tests that compare both. */
-#if defined(R2_REFERENCE)
-#define R2__PLAIN(type, name) type name
-#else
-#define R2__PLAIN(type, name) static inline type name##_plain
-#endif
+   Plain loops with sums in double, on one thread: the specification. [E4] and [E5] have the same
+   functions faster (R2__PLAIN). */
 
 /* c(M,N) = or += the product of a and b, of which one is transposed:
    NT a(M,K) b(N,K)^T,  NN a(M,K) b(K,N),  TN a(K,M)^T b(K,N).
@@ -5415,14 +5134,10 @@ r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *con
     if (status != R2_OK) return status;
     model->config = *config;
     r2__lay_out(model);
-    model->param = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
-                                           sizeof(float));
-    model->rope = (float *)r2_arena_alloc(
-        ctx, &model->memory, (uint64_t)config->n_ctx * (uint64_t)(config->d_model / config->n_head),
-        sizeof(float));
-    if (with_grad)
-        model->grad = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
-                                              sizeof(float));
+    model->param = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
+    model->rope = R2__ARENA_NEW(ctx, &model->memory, float,
+                                (int64_t)config->n_ctx *(config->d_model / config->n_head));
+    if (with_grad) model->grad = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
     if (!model->param || !model->rope || (with_grad && !model->grad)) {
         r2_model_free(ctx, model);
         return ctx->status;
@@ -5513,34 +5228,17 @@ struct r2__work {
     int32_t *seq_begin, *pred_row, *found; /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
 };
 
-/* Not cleared: activations are written before they are read. */
-static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
-    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
-    if (!p) *good = false;
-    return p;
-}
-
 /* Floats of a row of queries, keys and values. */
 static int64_t r2__qkv_cols(const r2_model_config *c) {
     return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
 }
 
-/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
-   swiglu are those of `shared`, if it is not NULL. */
+/* [E9]: memory of so many floats, not cleared; of one layer but x, with T rows after attention. mid
+   is its own, or NULL; norms and swiglu are those of `shared`, if it is not NULL. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good);
 static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
                            int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
-                           bool *good) {
-    const r2_model_config *c = &model->config;
-    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
-    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
-    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
-    a->att = r2__floats(ctx, arena, R, c->d_model, good);
-    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
-    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
-    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
-    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
-}
+                           bool *good);
 
 void r2_model_free(r2_ctx *ctx, r2_model *model) {
     r2_lora_detach(ctx, model);
@@ -5586,8 +5284,7 @@ static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection
 /* dW(O,I) += dy(R,O)^T x(R,I);  dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted). Without adapters dx
    may be x. */
 static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x,
-                            int64_t R) {
+                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
     const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
     if (model->lora) {
         r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
@@ -5611,14 +5308,9 @@ static const float *r2__head(const r2_model *model) {
 
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
                                      const bool *branch) {
-    r2_attention shape;
-    shape.branch = branch;
-    shape.first = NULL;
-    shape.n_seq = n_seq;
-    shape.seq_begin = begin;
-    shape.n_head = model->config.n_head;
-    shape.n_kv_head = model->config.n_kv_head;
-    shape.d_head = model->config.d_model / model->config.n_head;
+    const r2_model_config *c = &model->config;
+    const r2_attention shape = {n_seq, c->n_head, c->n_kv_head, c->d_model / c->n_head,
+                                begin, branch,    NULL};
     return shape;
 }
 
@@ -5811,13 +5503,8 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 /* ---- AdamW ---- */
 
 r2_adamw_config r2_adamw_config_default(void) {
-    r2_adamw_config c;
-    c.beta1 = 0.9f;
-    c.beta2 = 0.95f;
-    c.eps = 1e-8f;
-    c.weight_decay = 0.0f;
-    c.clip = 1.0f;
-    return c;
+    const r2_adamw_config config = {0.9f, 0.95f, 1e-8f, 0.0f, 1.0f};
+    return config;
 }
 
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
@@ -5825,8 +5512,8 @@ r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
     memset(opt, 0, sizeof *opt);
     opt->config = *config;
     opt->n_params = r2__n_trained(model);
-    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
-    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
+    opt->m = R2__NEW(ctx, float, opt->n_params);
+    opt->v = R2__NEW(ctx, float, opt->n_params);
     if (opt->m && opt->v) return R2_OK;
     r2_adamw_free(ctx, opt);
     return ctx->status;
@@ -5896,7 +5583,8 @@ typedef struct r2__training {
     int64_t step, n_steps;
     int32_t groups, patience; /* in a step; n_worse that ends the training, 0: none           */
     uint64_t seed;
-    int32_t *order; /* of the groups, in this epoch                                 */
+    int32_t *order;  /* of the groups, in this epoch                                 */
+    r2_arena memory; /* of this struct and the one around it                         */
     r2_adamw opt;
     float *kept;       /* the best weights so far; before any were measured, those before the last
                           update                                                              */
@@ -5907,11 +5595,10 @@ typedef struct r2__training {
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
-    const uint64_t n_groups = (uint64_t)(t->ex->n / t->ex->group);
     r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
     if (status != R2_OK) return status;
-    t->order = (int32_t *)r2_alloc(ctx, n_groups, sizeof *t->order);
-    t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
+    t->order = R2__ARENA_NEW(ctx, &t->memory, int32_t, t->ex->n / t->ex->group);
+    t->kept = R2__ARENA_NEW(ctx, &t->memory, float, t->opt.n_params);
     if (!t->order || !t->kept) return ctx->status;
     memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
     return R2_OK;
@@ -5919,8 +5606,7 @@ static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_
 
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
-    r2_release(ctx, t->order);
-    r2_release(ctx, t->kept);
+    r2_arena_free(ctx, &t->memory);
     r2_text_free(ctx, &t->state.reports);
 }
 
@@ -6007,10 +5693,10 @@ static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_
     out->n_out = (int64_t)n;
     out->max_new = c->max_new;
     out->n_watch = c->n_watch;
-    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
-    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
-    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
-    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
+    out->token = R2__NEW(ctx, int32_t, cells);
+    out->logp = R2__NEW(ctx, float, cells);
+    out->length = R2__NEW(ctx, int32_t, n);
+    out->watch_logp = R2__NEW(ctx, float, n *(uint64_t)c->n_watch);
     if (!out->token || !out->logp || !out->length || !out->watch_logp) {
         r2_generation_free(ctx, out);
         return ctx->status;
@@ -6169,52 +5855,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
-
-static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
-                               int64_t room, r2_mark *mark) {
-    r2_tokens found = {NULL, 0, {NULL, false}};
-    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
-    if (status == R2_OK && (found.n < 1 || found.n > room))
-        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
-                         text, (long long)found.n, (long long)room);
-    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
-    if (status == R2_OK) mark->n = (int32_t)found.n;
-    r2_tokens_free(ctx, &found);
-    return status;
-}
-
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
-                        const void *check_data) {
-    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
-    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
-                             &codec->markup.answer_end};
-    r2_status status = R2_OK;
-    memset(codec, 0, sizeof *codec);
-    codec->tokenizer = tokenizer;
-    codec->check = check;
-    codec->check_data = check_data;
-    for (int k = 0; k < 4 && status == R2_OK; ++k)
-        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
-    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
-        const char digit[2] = {(char)('0' + k), '\0'};
-        r2_mark level;
-        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
-        if (status == R2_OK) codec->markup.level[k] = level.id[0];
-    }
-    return status;
-}
-
-r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
-    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
-}
-
-r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                           const r2_codebook *codebook) {
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status != R2_OK) return status;
-    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
-}
+/* ---- marks: <think>, </think>, <answer>, </answer> as tokens ---- */
 
 static void r2__add_mark(r2_ctx *ctx, r2_tokens *tokens, const r2_mark *mark) {
     for (int32_t k = 0; k < mark->n; ++k) r2_tokens_add(ctx, tokens, mark->id[k]);
@@ -6341,31 +5982,26 @@ typedef struct r2__batcher {
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
+    r2_arena memory;
 } r2__batcher;
 
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
-    r2_release(ctx, b->seq_begin);
-    r2_release(ctx, b->branch);
-    r2_release(ctx, b->level_pred);
-    r2_release(ctx, b->token);
-    r2_release(ctx, b->pred_row);
-    r2_release(ctx, b->pred_token);
-    r2_release(ctx, b->logp);
-    r2_release(ctx, b->dlogp);
+    r2_arena_free(ctx, &b->memory);
     memset(b, 0, sizeof *b);
 }
 
 static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
                                   int64_t max_pred) {
+    r2_arena *m = &b->memory;
     memset(b, 0, sizeof *b);
-    b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
-    b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
-    b->level_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->level_pred);
-    b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
-    b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
-    b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
-    b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
-    b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
+    b->seq_begin = R2__ARENA_NEW(ctx, m, int32_t, max_seq + 1);
+    b->branch = R2__ARENA_NEW(ctx, m, bool, max_seq);
+    b->level_pred = R2__ARENA_NEW(ctx, m, int32_t, max_seq);
+    b->token = R2__ARENA_NEW(ctx, m, int32_t, max_row);
+    b->pred_row = R2__ARENA_NEW(ctx, m, int32_t, max_pred);
+    b->pred_token = R2__ARENA_NEW(ctx, m, int32_t, max_pred);
+    b->logp = R2__ARENA_NEW(ctx, m, float, max_pred);
+    b->dlogp = R2__ARENA_NEW(ctx, m, float, max_pred);
     if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
@@ -6397,14 +6033,8 @@ static void r2__batch_end_sequence(r2__batcher *b, bool branch) {
 }
 
 static r2_batch r2__batch_view(const r2__batcher *b) {
-    r2_batch batch;
-    batch.n_seq = b->n_seq;
-    batch.seq_begin = b->seq_begin;
-    batch.token = b->token;
-    batch.n_pred = b->n_pred;
-    batch.pred_row = b->pred_row;
-    batch.pred_token = b->pred_token;
-    batch.branch = b->branch;
+    const r2_batch batch = {b->n_seq,    b->seq_begin,  b->token, b->n_pred,
+                            b->pred_row, b->pred_token, b->branch};
     return batch;
 }
 
@@ -6646,7 +6276,7 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
                                   n_seq * (longest + R2_N_ANSWERS));
     if (status == R2_OK) status = r2__training_init(ctx, &t->base, &t->config->adamw);
     if (status != R2_OK) return status;
-    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)n_seq, sizeof *t->row);
+    t->row = R2__ARENA_NEW(ctx, &t->base.memory, r2__sft_row, n_seq);
     return t->row ? R2_OK : ctx->status;
 }
 
@@ -6692,7 +6322,6 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     while (status == R2_OK && !r2__training_ends(&t.base)) status = r2__sft_step(ctx, &t);
     if (status == R2_OK && t.base.has_measured)
         memcpy(r2__trained_params(model), t.base.kept, (size_t)t.base.opt.n_params * sizeof(float));
-    r2_release(ctx, t.row);
     r2__training_free(ctx, &t.base);
     r2__batcher_free(ctx, &t.b);
     return status;
@@ -6798,7 +6427,7 @@ static void r2__prompts_free(r2_ctx *ctx, r2__prompts *p) {
 static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples *ex,
                                   int64_t max_n) {
     p->n = 0;
-    p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
+    p->begin = R2__NEW(ctx, int64_t, max_n + 1);
     p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
                                    ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
@@ -6806,8 +6435,7 @@ static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples
     return ctx->status;
 }
 
-static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
-                            const r2_mark *mark) {
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, const r2_mark *mark) {
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     int32_t *to = p->token + p->begin[p->n];
     memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
@@ -7133,71 +6761,35 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
-/* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
-   is not trained is the model's own. */
-static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_model *model = rl->base.model;
-    const r2_arena empty = {NULL, 0, 0};
-    r2_model *reference = &rl->reference;
-    *reference = *model;
-    reference->memory = empty;
-    reference->grad = NULL;
-    reference->parts = NULL;
-    reference->work = NULL;
-    reference->lora = NULL;
-    if (model->lora) {
-        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
-        memcpy(reference->lora->param, model->lora->param,
-               (size_t)model->lora->n_params * sizeof(float));
-        reference->lora->merged = model->lora->merged;
-        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
-        return R2_OK;
-    }
-    reference->param = (float *)r2_arena_alloc(ctx, &reference->memory, (uint64_t)model->n_params,
-                                               sizeof(float));
-    if (!reference->param) return ctx->status;
-    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
-    return R2_OK;
-}
-
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    const r2_examples *ex = rl->ex;
-    int64_t n_prompt, n_pred;
-    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                           (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
-                                               R2_N_ANSWERS);
+    const int32_t group = rl->ex->group;
+    const int64_t longest = (int64_t)rl->ex->longest + R2_MAX_MARK;
+    r2_arena *m = &rl->base.memory;
+    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, group, c->n_samples + 1,
+                                           longest + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
-    n_prompt = (int64_t)c->groups * ex->group;
-    rl->n_sample = n_prompt * c->n_samples;
-    n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
-    status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
-                              n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) +
-                                  rl->n_sample * c->max_new,
-                              n_pred);
+    const int64_t n_prompt = (int64_t)c->groups * group, n_sample = n_prompt * c->n_samples;
+    const int64_t n_pred = n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_sample,
+                              n_prompt * longest + n_sample * c->max_new, n_pred);
+    if (status == R2_OK) status = r2__prompts_init(ctx, &rl->prompts, rl->ex, n_prompt);
+    if (status == R2_OK) status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
-    status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
-    if (status != R2_OK) return status;
-    rl->sample = (r2__rl_sample *)r2_alloc(ctx, (uint64_t)rl->n_sample, sizeof *rl->sample);
-    rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
+    rl->n_sample = n_sample;
+    rl->sample = R2__ARENA_NEW(ctx, m, r2__rl_sample, n_sample);
+    rl->logp_old = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->logp_ref = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->entropy = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->list = R2__ARENA_NEW(ctx, m, int32_t, group);
     if (!rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2__training_init(ctx, &rl->base, &c->adamw);
-    if (status != R2_OK) return status;
-    return r2__grpo_reference(ctx, rl);
+    return r2__model_reference(ctx, &rl->reference, rl->base.model);
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
     r2__prompts_free(ctx, &rl->prompts);
-    r2_release(ctx, rl->sample);
-    r2_release(ctx, rl->logp_old);
-    r2_release(ctx, rl->logp_ref);
-    r2_release(ctx, rl->entropy);
-    r2_release(ctx, rl->list);
     r2__training_free(ctx, &rl->base);
     r2_model_free(ctx, &rl->reference);
 }
@@ -7320,7 +6912,7 @@ r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t 
         return r2_fail(ctx, R2_ARGUMENT,
                        "evaluate: n_cases = %lld, n_per_case = %lld, expected both >= 1",
                        (long long)n_cases, (long long)n_per_case);
-    hit = hit1 ? hit1 : (double *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *hit);
+    hit = hit1 ? hit1 : R2__NEW(ctx, double, n_cases);
     if (!hit) return ctx->status;
     for (int64_t c = 0; c < n_cases; ++c) {
         r2_rank rank = r2_rank_of(score + c * n_per_case, n_per_case);
@@ -7348,7 +6940,7 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
         return r2_fail(ctx, R2_ARGUMENT,
                        "bootstrap: n = %lld, n_bootstrap = %d, expected both >= 1", (long long)n,
                        (int)n_bootstrap);
-    mean = (double *)r2_alloc(ctx, (uint64_t)n_bootstrap, sizeof *mean);
+    mean = R2__NEW(ctx, double, n_bootstrap);
     if (!mean) return ctx->status;
     R2_PARALLEL_FOR(r2_threads(ctx, n * n_bootstrap), b, n_bootstrap) {
         r2_rng rng = r2_rng_make(seed, R2_STREAM_BOOTSTRAP, (uint64_t)b);
@@ -7448,7 +7040,7 @@ static r2_status r2__score_finish(r2_ctx *ctx, r2_model *model, const r2_example
     r2_generation end;
     r2_status status = R2_OK;
     memset(&end, 0, sizeof end);
-    more.begin = (int64_t *)r2_alloc(ctx, (uint64_t)gen->n_out + 1, sizeof *more.begin);
+    more.begin = R2__NEW(ctx, int64_t, gen->n_out + 1);
     more.token = (int32_t *)r2_alloc(ctx, (uint64_t)gen->n_out, room * sizeof *more.token);
     if (!more.begin || !more.token) status = R2_NO_MEMORY;
     for (int64_t o = 0; o < gen->n_out && status == R2_OK; ++o) {
@@ -7622,10 +7214,6 @@ r2_run_config r2_run_config_default(void) {
     config.split = r2_split_config_default();
     config.teacher = r2_teacher_config_default();
     config.model = r2_model_config_default();
-    config.model.n_layer = 2;
-    config.model.n_head = 2;
-    config.model.n_kv_head = 2;
-    config.model.d_model = 64;
     config.model.d_ff = 176;
     config.sft = r2_sft_config_default();
     config.grpo = r2_grpo_config_default();
@@ -7663,39 +7251,49 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
     return r2_split_init(ctx, &run->split, &run->data, &c->split);
 }
 
-static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
+/* Fewer held-out positives: at most n_cases of them, and only those of warm items. */
+static r2_status r2__run_targets(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL,
-                              c->min_train};
+    if (split->n_test < 1)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: no user has %s (rating >= %g) after another interaction, so there is "
+                       "nothing to test on",
+                       c->test_path ? c->test_path : path,
+                       c->test_path ? "a positive" : "two positives",
+                       (double)split->config.min_positive);
+    if (c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    if (c->min_train > 0 && r2_split_warm(ctx, split, &run->data, c->min_train) != R2_OK)
+        return ctx->status;
+    if (split->n_test > 0) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: expected test favourites with min_train = %lld training ratings by others, "
+                   "found none among %lld",
+                   path, (long long)c->min_train, (long long)split->n_cold_test);
+}
+
+/* Candidates for the positives that are held out in a role. */
+static r2_status r2__run_candidates(r2_ctx *ctx, const r2_run *run, r2_role role,
+                                    r2_candidates *candidates) {
+    const r2_run_config *c = &run->config;
+    const r2_split *split = &run->split;
+    const r2_target *targets = role == R2_TEST ? split->test : split->valid;
+    const int64_t n_targets = role == R2_TEST ? split->n_test : split->n_valid;
+    const r2_negatives negatives = {c->n_negatives, r2_hash(c->seed, (uint64_t)role, 0), false,
+                                    c->min_train > 0 ? split : NULL, c->min_train};
+    return r2_candidates_init(ctx, candidates, &run->data, targets, n_targets, &negatives);
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
+    const r2_split_config *split = &run->split.config;
     r2_status status = r2__run_load(ctx, run, path);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: no user has %s (rating >= %g) after another "
-                         "interaction, so there is nothing to test on",
-                         c->test_path ? c->test_path : path,
-                         c->test_path ? "a positive" : "two positives",
-                         (double)split->config.min_positive);
-    if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
-    if (status == R2_OK && c->min_train > 0)
-        status = r2_split_warm(ctx, split, &run->data, c->min_train);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: expected test favourites with min_train = %lld training ratings by "
-                         "others, found none among %lld",
-                         path, (long long)c->min_train, (long long)split->n_cold_test);
-    negatives.seed = r2_hash(c->seed, R2_VALID, 0);
+    if (status == R2_OK) status = r2__run_targets(ctx, run, path);
+    if (status == R2_OK) status = r2__run_candidates(ctx, run, R2_VALID, &run->valid);
+    if (status == R2_OK) status = r2__run_candidates(ctx, run, R2_TEST, &run->test);
+    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, run->split.role);
     if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    &negatives);
-    negatives.seed = r2_hash(c->seed, R2_TEST, 0);
-    if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    &negatives);
-    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
-    if (status == R2_OK)
-        status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
-                               split->config.min_positive, split->config.seed);
+        status = r2_index_init(ctx, &run->index, &run->graph, &run->data, split->min_positive,
+                               split->seed);
     return status;
 }
 
@@ -7729,7 +7327,7 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
-    *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)*n, sizeof **evidence);
+    *evidence = R2__NEW(ctx, r2_evidence, *n);
     if (!*evidence) return ctx->status;
     return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
@@ -7743,7 +7341,7 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
                           &run->n_train);
     if (status != R2_OK) return status;
-    observed = (uint8_t *)r2_alloc(ctx, (uint64_t)run->n_train, 1);
+    observed = R2__NEW(ctx, uint8_t, run->n_train);
     if (!observed) return ctx->status;
     for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % (1 + c->n_sampled) == 0;
     status = r2_codebook_fit(ctx, &run->codebook, run->evidence, observed, run->n_train,
@@ -7806,45 +7404,23 @@ static int32_t r2__run_step(const r2_run *run, int64_t g) {
     return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
 }
 
-/* Puts the evidence of earlier steps in the place of that of the questions of some groups. */
-static r2_status r2__run_steps(r2_ctx *ctx, const r2_run *run, r2_evidence *evidence) {
-    const int64_t n = run->n_train, group = 1 + (int64_t)run->config.n_sampled;
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
-    int64_t *place = (int64_t *)r2_alloc(ctx, (uint64_t)n, sizeof *place), m = 0;
-    r2_status status = question && asked && place ? R2_OK : ctx->status;
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const int32_t step = r2__run_step(run, q / group);
-        if (step == R2_STEP_ASK) continue;
-        place[m] = q;
-        status = r2_question_of_step(ctx, &run->index, &evidence[q].chain[0].chain, step,
-                                     &question[m++]);
-    }
-    if (status == R2_OK && m > 0) status = r2__run_evidence(ctx, run, question, m, asked);
-    for (int64_t k = 0; k < m && status == R2_OK; ++k) {
-        r2__evidence_at_step(&asked[k], question[k].step, &evidence[place[k]]);
-        evidence[place[k]] = asked[k];
-    }
-    r2_release(ctx, question);
-    r2_release(ctx, asked);
-    r2_release(ctx, place);
-    return status;
-}
-
-/* Writes the training examples in the words of a codebook. */
+/* Writes the training examples in the words of a codebook, some about earlier steps. */
 static r2_status r2__run_examples(r2_ctx *ctx, const r2_run *run, const r2_codebook *codebook,
                                   r2_examples *train) {
     r2_example_config how = r2__run_teaches(run);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *evidence);
-    r2_status status = evidence ? R2_OK : ctx->status;
+    const int64_t n = run->n_train;
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
+    int32_t *step = R2__NEW(ctx, int32_t, n);
+    r2_status status = evidence && step ? R2_OK : ctx->status;
     how.prompt.codebook = codebook;
     if (status == R2_OK) {
-        memcpy(evidence, run->evidence, (size_t)run->n_train * sizeof *evidence);
-        status = r2__run_steps(ctx, run, evidence);
+        memcpy(evidence, run->evidence, (size_t)n * sizeof *evidence);
+        for (int64_t q = 0; q < n; ++q) step[q] = r2__run_step(run, q / how.group);
+        status = r2__evidence_of_steps(ctx, &run->index, step, n, NULL, run, evidence);
     }
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, train, &run->codec, &how, evidence, run->n_train);
+    if (status == R2_OK) status = r2_examples_init(ctx, train, &run->codec, &how, evidence, n);
     r2_release(ctx, evidence);
+    r2_release(ctx, step);
     return status;
 }
 
@@ -7877,33 +7453,47 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
     memset(run, 0, sizeof *run);
 }
 
+/* Questions about the first n_items items of the first n_cases cases; with `moments` when the user
+   took the first of them, without them now. question (n_cases, n_items) */
+static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c,
+                             int64_t n_cases, int64_t n_items, bool moments,
+                             r2_question *question) {
+    for (int64_t q = 0; q < n_cases * n_items; ++q) {
+        const uint32_t user = c->user[q / n_items];
+        const uint32_t *item = c->item + q / n_items * c->n_per_case;
+        if ((int64_t)user >= run->graph.n_users)
+            return r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
+                           (unsigned)user, (long long)run->graph.n_users);
+        question[q].user = user;
+        question[q].item = item[q % n_items];
+        question[q].answer = -1;
+        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (moments && q % n_items == 0)
+            question[q].future = r2_index_future(&run->index, &run->data, user, item[0]);
+        else if (moments) question[q].future = question[q - 1].future;
+    }
+    return R2_OK;
+}
+
 /* The first validation cases as groups of the shape of training groups: the positive, negatives. */
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
-    const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
-    r2_example_config how = r2__run_asks(run, (int32_t)group);
-    const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
-                                                             : R2_N_VALID_CASES) *
-                      group;
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+    const int64_t group = 1 + (int64_t)run->config.n_sampled, all = run->valid.n_cases;
+    const int64_t n_cases = all < R2_N_VALID_CASES ? all : R2_N_VALID_CASES, n = n_cases * group;
+    const r2_example_config how = r2__run_teaches(run);
+    r2_question *question = R2__NEW(ctx, r2_question, n);
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
     r2_status status = question && evidence ? R2_OK : R2_NO_MEMORY;
+    if (status == R2_OK)
+        status = r2__run_ask(ctx, run, &run->valid, n_cases, group, true, question);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = run->valid.user[q / group];
-        const uint32_t *item = run->valid.item + q / group * per_case;
-        const int64_t row = r2_data_find(data, user, item[0]);
-        question[q].user = user;
-        question[q].item = item[q % group];
-        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        question[q].future = r2_index_future(&run->index, data, user, item[0]);
-        if (q % group == 0)
-            question[q].answer =
-                r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
+        const int64_t row = r2_data_find(data, question[q].user, question[q].item);
+        question[q].answer = q % group ? 0
+                                       : r2_answer_level(data->rating[row], data->rating_min,
+                                                         data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
-    how.teacher = &run->config.teacher;
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
+    if (status == R2_OK) status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7947,29 +7537,15 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 /* ---- asking ---- */
 
-/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first
-   of them, without them now. */
-static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
-                             r2_evidence *evidence, r2_examples *examples) {
+static r2_status r2__run_asked(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
+                               r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = c->n_cases * c->n_per_case;
     const r2_example_config how = r2__run_asks(run, 1);
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = c->user[q / c->n_per_case];
-        if ((int64_t)user >= run->graph.n_users)
-            status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
-                             (unsigned)user, (long long)run->graph.n_users);
-        if (status != R2_OK) break;
-        question[q].user = user;
-        question[q].item = c->item[q];
-        question[q].answer = -1;
-        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        if (moments && q % c->n_per_case == 0)
-            question[q].future = r2_index_future(&run->index, &run->data, user, c->item[q]);
-        else if (moments) question[q].future = question[q - 1].future;
-    }
+    if (status == R2_OK)
+        status = r2__run_ask(ctx, run, c, c->n_cases, c->n_per_case, moments, question);
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
@@ -7979,17 +7555,17 @@ static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples) {
     const r2_candidates pairs = {n, 1, (uint32_t *)(uintptr_t)user, (uint32_t *)(uintptr_t)item};
-    return r2__run_ask(ctx, run, &pairs, false, evidence, examples);
+    return r2__run_asked(ctx, run, &pairs, false, evidence, examples);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = candidates->n_cases * candidates->n_per_case;
-    r2_evidence *own = evidence ? NULL : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *own);
+    r2_evidence *own = evidence ? NULL : R2__NEW(ctx, r2_evidence, n);
     r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     if (evidence || own)
-        status = r2__run_ask(ctx, run, candidates, true, evidence ? evidence : own, examples);
+        status = r2__run_asked(ctx, run, candidates, true, evidence ? evidence : own, examples);
     r2_release(ctx, own);
     return status;
 }
@@ -8019,9 +7595,9 @@ static int r2__compare_scored(const void *a, const void *b) {
 static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                                     r2_recommendation *out, int64_t *n_found) {
     uint64_t n_items = (uint64_t)run->graph.n_items;
-    uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
-    float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
-    r2__scored *all = (r2__scored *)r2_alloc(ctx, n_items, sizeof *all);
+    uint32_t *item = R2__NEW(ctx, uint32_t, n_items);
+    float *score = R2__NEW(ctx, float, n_items);
+    r2__scored *all = R2__NEW(ctx, r2__scored, n_items);
     r2_score_config config = r2_score_config_default();
     r2_candidates unseen = {1, 0, &user, item};
     r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
@@ -8048,9 +7624,9 @@ static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int
 /* Evidence and reasoning of the n best. */
 static r2_status r2__recommend_explain(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                                        r2_recommendation *out) {
-    uint32_t *pair = (uint32_t *)r2_alloc(ctx, 2 * (uint64_t)n, sizeof *pair);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
-    r2_reasoning *reasoning = (r2_reasoning *)r2_alloc(ctx, (uint64_t)n, sizeof *reasoning);
+    uint32_t *pair = R2__NEW(ctx, uint32_t, 2 * n);
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
+    r2_reasoning *reasoning = R2__NEW(ctx, r2_reasoning, n);
     r2_status status = pair && evidence && reasoning ? R2_OK : R2_NO_MEMORY;
     r2_examples asked;
     memset(&asked, 0, sizeof asked);
@@ -8191,6 +7767,15 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
 }
 
 /* ---- settings ---- */
+
+/* One setting of a configuration and the range that it must lie in. */
+typedef struct r2__bound {
+    const char *name;
+    double value, low, high;
+} r2__bound;
+#define R2__BOUND(config, name, low, high)                                                         \
+    { #name, (double)(config)->name, low, high }
+#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
 
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
                                   uint64_t *fingerprint) {
@@ -8425,6 +8010,9 @@ static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size) 
 }
 
 #define R2__ALIGN 64u
+#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; few let a test fail each allocation */
+#define R2__ARENA_BLOCK (1u << 16)
+#endif
 
 struct r2__arena_block {
     struct r2__arena_block *next;
@@ -8433,8 +8021,7 @@ struct r2__arena_block {
 };
 
 static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
-    const uint64_t smallest = 1u << 16;
-    uint64_t size = bytes > smallest ? bytes : smallest, total;
+    uint64_t size = bytes > R2__ARENA_BLOCK ? bytes : R2__ARENA_BLOCK, total;
     struct r2__arena_block *block;
     if (!r2_add_u64(size, sizeof *block + R2__ALIGN, &total)) total = UINT64_MAX;
     block = (struct r2__arena_block *)r2_resize(ctx, NULL, total, 1);
@@ -10443,10 +10030,14 @@ typedef struct r2__row {
 
 #define R2__ROWS_A_BLOCK (1 << 16)
 
+typedef struct r2__rows { /* a block of rows: growing copies none */
+    struct r2__rows *next;
+    r2__row row[R2__ROWS_A_BLOCK];
+} r2__rows;
+
 typedef struct r2__loader {
     r2_data *data;
-    r2__row **block; /* a list of blocks of rows, so that growing copies no row */
-    r2__owner owner; /* of that list */
+    r2__rows *oldest, *newest; /* in the order of the file */
     int64_t n_rows;
     int64_t last[2]; /* user and item of the last row: in many files the next row has one of them */
     double time_unit; /* seconds; 0: by the size of the number */
@@ -10456,10 +10047,14 @@ typedef struct r2__loader {
     size_t pool_left;
 } r2__loader;
 
+static void r2__loader_drop(r2_ctx *ctx, r2__loader *loader) { /* the first block */
+    r2__rows *block = loader->oldest;
+    loader->oldest = block->next;
+    r2_release(ctx, block);
+}
+
 static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
-    if (!loader->owner.failed)
-        for (int64_t b = 0; b < stbds_arrlen(loader->block); ++b) r2_release(ctx, loader->block[b]);
-    r2__array_free(ctx, &loader->owner, &loader->block);
+    while (loader->oldest) r2__loader_drop(ctx, loader);
     r2_text_free(ctx, &loader->key);
     memset(loader, 0, sizeof *loader);
 }
@@ -10468,15 +10063,18 @@ static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
 static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
     const int64_t at = loader->n_rows % R2__ROWS_A_BLOCK;
     if (at == 0) {
-        r2__row *block = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof *block);
+        r2__rows *block = (r2__rows *)r2_resize(ctx, NULL, 1, sizeof *block);
         if (!block) return NULL;
-        if (r2__array_reserve(ctx, &loader->owner, &loader->block, sizeof block, 1) != R2_OK) {
-            r2_release(ctx, block);
-            return NULL;
-        }
-        stbds_arrput(loader->block, block);
+        block->next = NULL;
+        *(loader->oldest ? &loader->newest->next : &loader->oldest) = block;
+        loader->newest = block;
     }
-    return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
+    loader->n_rows++;
+    return &loader->newest->row[at];
+}
+
+static int64_t r2__rows_of(const r2__loader *loader, const r2__rows *block) {
+    return block->next ? R2__ROWS_A_BLOCK : (loader->n_rows - 1) % R2__ROWS_A_BLOCK + 1;
 }
 
 /* A NUL-terminated copy as UTF-8 in the arena of the data, or NULL. Copies are packed into pieces:
@@ -10585,19 +10183,19 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     const int64_t n_items = (int64_t)stbds_hmlen(loader->data->item_key);
     r2__row *sorted = (r2__row *)r2_resize(ctx, NULL, (uint64_t)loader->n_rows, sizeof *sorted);
     int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)n_items + 1, sizeof *at);
-    const bool good = sorted && at;
-    for (int64_t k = 0; good && k < loader->n_rows; ++k)
-        at[loader->block[k / R2__ROWS_A_BLOCK][k % R2__ROWS_A_BLOCK].item]++;
-    if (good) r2__prefix(at, n_items);
-    for (int64_t b = 0, k = 0; good && b < stbds_arrlen(loader->block); ++b) {
-        for (int64_t j = 0; j < R2__ROWS_A_BLOCK && k < loader->n_rows; ++j, ++k)
-            sorted[at[loader->block[b][j].item]++] = loader->block[b][j];
-        r2_release(ctx, loader->block[b]);
-        loader->block[b] = NULL;
+    if (!sorted || !at) {
+        r2_release(ctx, sorted);
+        r2_release(ctx, at);
+        return NULL;
     }
+    for (const r2__rows *block = loader->oldest; block; block = block->next)
+        for (int64_t j = 0; j < r2__rows_of(loader, block); ++j) at[block->row[j].item]++;
+    r2__prefix(at, n_items);
+    for (const r2__rows *block; (block = loader->oldest) != NULL; r2__loader_drop(ctx, loader))
+        for (int64_t j = 0; j < r2__rows_of(loader, block); ++j)
+            sorted[at[block->row[j].item]++] = block->row[j];
     r2_release(ctx, at);
-    if (!good) r2_release(ctx, sorted);
-    return good ? sorted : NULL;
+    return sorted;
 }
 
 /* Keeps the latest row of each (user, item); of equal times the last in the file. */
@@ -10819,8 +10417,7 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
         status = r2__source_next(ctx, &source, &more);
         if (status != R2_OK || !more) break;
         if (movielens_100k) status = r2__flag_genres(ctx, source.table.field + 5, &genres);
-        else if (!source.is_list)
-            status = r2__split_genres(ctx, source.field[2], blanks, &genres);
+        else if (!source.is_list) status = r2__split_genres(ctx, source.field[2], blanks, &genres);
         if (!source.is_list) source.field[2] = r2__slice_of(genres.data, genres.len);
         if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, source.field[2]);
     }
@@ -10873,11 +10470,11 @@ static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings
     return ratings->failed || items->failed ? ctx->status : R2_OK;
 }
 
-/* The interactions of a file or a known directory. */
+/* The interactions of a file or a known directory, and in `items` where their titles may be. */
 static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const char *path,
-                                       const r2_format *format) {
-    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
-    r2_status status = r2__find_layout(ctx, path, &ratings, &items);
+                                       const r2_format *format, r2_text *items) {
+    r2_text ratings = {NULL, 0, 0, false};
+    r2_status status = r2__find_layout(ctx, path, &ratings, items);
     if (status == R2_OK) status = r2__load_ratings(ctx, loader, ratings.data, format);
     if (status == R2_IO && strcmp(ratings.data, path) == 0 && r2__is_directory(ctx, path))
         r2_fail(ctx, R2_IO,
@@ -10885,25 +10482,20 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
                 "u.data or NAME.inter in it",
                 path);
     r2_text_free(ctx, &ratings);
-    r2_text_free(ctx, &items);
     return status;
 }
 
-/* The titles beside the interactions, if there are any. A file that cannot be read leaves the items
-   without titles; the ratings are worth more. */
+/* The titles at `path`, if there are any. A file that cannot be read leaves the items without
+   titles; the ratings are worth more. */
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
-    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
-    r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (status == R2_OK && items.len && r2__file_exists(ctx, items.data))
-        status = r2__load_items(ctx, loader, items.data);
+    r2_status status = R2_OK;
+    if (*path && r2__file_exists(ctx, path)) status = r2__load_items(ctx, loader, path);
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
         loader->data->items_error = r2__loader_keep(
             ctx, loader, r2__slice_text(ctx->message));
         status = loader->data->items_error ? R2_OK : ctx->status;
     }
-    r2_text_free(ctx, &ratings);
-    r2_text_free(ctx, &items);
     return status;
 }
 
@@ -10911,6 +10503,7 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
                              const r2_format *format) {
     r2_format plain;
     r2__loader loader;
+    r2_text *items;
     r2_status status = R2_OK;
     memset(data, 0, sizeof *data);
     memset(&plain, 0, sizeof plain);
@@ -10922,15 +10515,19 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
         return r2_fail(ctx, R2_ARGUMENT,
                        "load: time_unit = %g, expected 1e-12 to 1e9 seconds, or 0 for detection",
                        format->time_unit);
+    items = (r2_text *)r2_alloc(ctx, (uint64_t)n_paths, sizeof *items);
+    if (!items) return ctx->status;
     loader.data = data;
     loader.time_unit = format->time_unit;
     for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
-        status = r2__load_interactions(ctx, &loader, paths[k], format);
+        status = r2__load_interactions(ctx, &loader, paths[k], format, &items[k]);
     if (status == R2_OK) status = r2__loader_items(ctx, &loader);
     if (status == R2_OK && format->items) status = r2__load_items(ctx, &loader, format->items);
     for (int64_t k = 0; k < n_paths && status == R2_OK && !format->items; ++k)
-        status = r2__load_titles(ctx, &loader, paths[k]);
+        status = r2__load_titles(ctx, &loader, items[k].data);
     if (status == R2_OK) status = r2__loader_sort(ctx, &loader);
+    for (int64_t k = 0; k < n_paths; ++k) r2_text_free(ctx, &items[k]);
+    r2_release(ctx, items);
     r2__loader_free(ctx, &loader);
     if (status != R2_OK) r2_data_free(ctx, data);
     return status;
@@ -12576,6 +12173,133 @@ void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, con
     }
 }
 
+/* ---- `deep` of several views at once ---- */
+
+/* The steps of r2__deep_of. A walk reads every edge of the graph, which takes longer than the sums,
+   so several views share one walk, each in a lane of its own. Lanes do not mix, so their number
+   changes no bit. */
+typedef struct r2__solve {
+    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
+    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
+    double ridge[R2__WALKS];          /* of each lane */
+    double (*at_item)[R2__WALKS];     /* (n_items) */
+    float *deep;                      /* (lanes, n_users) */
+} r2__solve;
+
+/* Rows of users who take no part are neither written nor read. */
+static bool r2__solve_alloc(r2_ctx *ctx, r2_arena *m, r2__solve *s, const r2_index *index) {
+    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
+    const uint64_t n_items = (uint64_t)index->graph->n_items;
+    r2_arena_reset(ctx, m);
+    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
+    s->deep = R2__ARENA_NEW(ctx, m, float, R2__WALKS *n_users);
+    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
+        return false;
+    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
+    return true;
+}
+
+/* c of one question: its lane of `residual` and `direction`. */
+static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
+    const r2__history *h = &view->h;
+    const r2_index *index = h->index;
+    const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
+    s->ridge[lane] = r2__noise_edge(h);
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
+        s->direction[v][lane] = s->residual[v][lane] = (double)view->n_paths[v] *
+                                                       index->inv_root[v] * inv_root;
+}
+
+/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
+   item passes its sum on to each of its users. */
+static void r2__solve_walk(r2__solve *s, const r2_index *index) {
+    const r2_graph *g = index->graph;
+    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double share[R2__WALKS];
+        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
+        }
+    }
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double sum[R2__WALKS] = {0.0};
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            const double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
+        }
+        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
+    }
+}
+
+static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
+                          double *dot) {
+    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
+        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
+}
+
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 and
+   the person left out pass nothing on and receive nothing, so their edges change nothing, not even
+   the rounding. */
+static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
+                           double *residual_norm2) {
+    const r2_index *index = view->h.index;
+    const int64_t n = index->graph->n_users, stride = index->stride;
+    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
+    r2__solve_walk(s, index);
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
+    for (int j = 0; j < n_lanes; ++j) {
+        const r2__history *h = &view[j].h;
+        s->k_direction[h->user][j] = 0.0;
+        if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
+    }
+    r2__solve_dot(s->direction, s->k_direction, index, curvature);
+    for (int j = 0; j < R2__WALKS; ++j) {
+        before[j] = residual_norm2[j];
+        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
+    }
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j) {
+            s->a[v][j] += alpha[j] * s->direction[v][j];
+            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
+        }
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
+    for (int j = 0; j < R2__WALKS; ++j)
+        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
+}
+
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
+    const r2_index *index = view->h.index;
+    const int64_t n = index->graph->n_users;
+    double residual_norm2[R2__WALKS];
+    r2__solve s;
+    memset(&s, 0, sizeof s);
+    if (!r2__solve_alloc(ctx, memory, &s, index)) return false;
+    for (int j = 0; j < n_views; ++j) r2__solve_ask(&s, &view[j], j);
+    r2__solve_dot(s.residual, s.residual, index, residual_norm2);
+    for (int step = 0; step < R2_DEEP_STEPS; ++step)
+        r2__solve_step(&s, view, n_views, residual_norm2);
+    for (int j = 0; j < n_views; ++j) {
+        view[j].deep = s.deep + j * n;
+        for (int64_t v = 0; v < n; v += index->stride)
+            s.deep[j * n + v] = (float)(s.a[v][j] * index->inv_root[v]);
+    }
+    return true;
+}
+
 #endif /* !R2_REFERENCE */
 
 /* =================================================================== [E5] batched decoding ====
@@ -12749,13 +12473,11 @@ R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, con
         }
     }
     R2__UNROLL
-    for (int i = 0; i < vectors; ++i)
-        r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
+    for (int i = 0; i < vectors; ++i) r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
 }
 
 /* y(D) += p(n) v(n, D). Three vectors at once: independent sums hide the latency of each. */
-static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
-                    int64_t ahead) {
+static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D, int64_t ahead) {
     int64_t e = 0;
     for (; e + 3 * R2__LANES <= D; e += 3 * R2__LANES)
         r2__mix_columns(3, y + e, p, v + e, D, n, 3 * R2__LANES, ahead);
@@ -12805,8 +12527,7 @@ static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, cons
     r2_rmsnorm_fwd(d->ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
                    c->norm_eps);
     r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n, R);
-    if (c->qkv_bias)
-        r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
+    if (c->qkv_bias) r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
 }
 
 /* Leaves of x and att the last row of each prompt; returns how many. */
@@ -13299,6 +13020,30 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
     if (model->lora->merged) r2__lora_add(ctx, model, -1.0f);
     model->lora->merged = false;
+    return R2_OK;
+}
+
+/* A copy of what is trained: the adapters, if there are any, else the weights. What is not trained
+   is the model's own. */
+static r2_status r2__model_reference(r2_ctx *ctx, r2_model *reference, const r2_model *model) {
+    const r2_arena empty = {NULL, 0, 0};
+    *reference = *model;
+    reference->memory = empty;
+    reference->grad = NULL;
+    reference->parts = NULL;
+    reference->work = NULL;
+    reference->lora = NULL;
+    if (model->lora) {
+        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
+        memcpy(reference->lora->param, model->lora->param,
+               (size_t)model->lora->n_params * sizeof(float));
+        reference->lora->merged = model->lora->merged;
+        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
+        return R2_OK;
+    }
+    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
+    if (!reference->param) return ctx->status;
+    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
     return R2_OK;
 }
 
@@ -13983,8 +13728,7 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
             entry[n].name = item->string;
             entry[n++].file = item->valuestring;
         }
-        if (s.status == R2_OK)
-            r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
+        if (s.status == R2_OK) r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
     }
     r2_release(ctx, entry);
     cJSON_Delete(s.root);
@@ -14031,8 +13775,7 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
     r2_status status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config, &tied);
     if (status != R2_OK) return status;
-    if (r2__file_exists(ctx, path))
-        status = r2__load_single(ctx, model, path, &config, with_grad);
+    if (r2__file_exists(ctx, path)) status = r2__load_single(ctx, model, path, &config, with_grad);
     else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
     if (status == R2_OK) status = r2__check_head(ctx, directory, model, tied);
     if (status != R2_OK) r2_model_free(ctx, model);
@@ -14785,6 +14528,53 @@ static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id
 r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
     r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
     return t;
+}
+
+/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
+
+static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
+                               int64_t room, r2_mark *mark) {
+    r2_tokens found = {NULL, 0, {NULL, false}};
+    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
+    if (status == R2_OK && (found.n < 1 || found.n > room))
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
+                         text, (long long)found.n, (long long)room);
+    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
+    if (status == R2_OK) mark->n = (int32_t)found.n;
+    r2_tokens_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_data) {
+    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
+                             &codec->markup.answer_end};
+    r2_status status = R2_OK;
+    memset(codec, 0, sizeof *codec);
+    codec->tokenizer = tokenizer;
+    codec->check = check;
+    codec->check_data = check_data;
+    for (int k = 0; k < 4 && status == R2_OK; ++k)
+        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
+    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
+        const char digit[2] = {(char)('0' + k), '\0'};
+        r2_mark level;
+        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
+        if (status == R2_OK) codec->markup.level[k] = level.id[0];
+    }
+    return status;
+}
+
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
+}
+
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
+    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
 }
 
 /* ---- Unicode: classes and normal form C ---- */
@@ -15697,9 +15487,11 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place > 0;
-         place = t->place_next.id[place - 1])
+    for (int32_t place = r2__stat_find(t, key)->places, next; status == R2_OK && place > 0;
+         place = next) {
+        next = t->place_next.id[place - 1]; /* the lists may be lost in what follows */
         status = r2__train_word(ctx, t, t->place_word.id[place - 1], key, joined);
+    }
     return status != R2_OK ? status : r2__train_heap(ctx, t);
 }
 
@@ -17323,10 +17115,10 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
 }
 
 /* ==================================================================== [E9] scale and teams ====
-   In:   more than one thread or one pass should do: chains, examples, a batch; processes that make
-         the same calls, each with its share of a result.
-   Out:  the same bytes, however many there are; the whole result for each process, or one error
-         for all.
+   In:   work in many pieces: chains, questions, examples, a batch; processes that make the same
+         calls, each with its share of the pieces.
+   Out:  all results for each of them, the same bytes for any number of threads and processes; or
+         one error for all.
 
        n things, 3 processes    | 0 1 | 2 3 4 | 5 6 7 |    8 parts of a batch: process 1 has 2 .. 4
        gather                   every process gets the things of the others, byte by byte
@@ -17398,6 +17190,118 @@ static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_
 
 r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
     return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+}
+
+/* ---- evidence of many questions ---- */
+
+static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
+    r2__hidden x, y;
+    if (a->user != b->user || a->n_history != b->n_history) return false;
+    x = r2__without_target(index, a);
+    y = r2__without_target(index, b);
+    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
+           x.place[1] == y.place[1];
+}
+
+/* What a call of r2_evidence_compute computes. */
+typedef struct r2__asked {
+    const r2_index *index;
+    const r2_question *question;
+    const r2_chain_config *chains;
+    r2_evidence *evidence;
+    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
+} r2__asked;
+
+/* What a thread works with, block after block. */
+typedef struct r2__desk {
+    r2__user_view view[R2__WALKS];
+    r2_arena memory; /* of `deep` */
+} r2__desk;
+
+/* The evidence of the questions of n_lanes views, from view v on; false: no memory. */
+static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
+                                  int n_lanes) {
+    const int64_t *first = asked->first + v;
+    r2__user_view *view = desk->view;
+    bool fine = true;
+    for (int j = 0; j < n_lanes && fine; ++j)
+        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
+    fine = fine && r2__solve_deep(ctx, &desk->memory, view, n_lanes);
+    for (int j = 0; j < n_lanes; ++j)
+        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
+            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
+                                   &asked->evidence[q]);
+    return fine;
+}
+
+static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
+    r2_status status = r2__check_chain_config(ctx, asked->chains);
+    if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
+                       (long long)asked->chains->k, R2_MAX_CHAINS);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        const r2_question *question = &asked->question[q];
+        status = r2__check_question(ctx, asked->index->graph, question, false);
+        if (status == R2_OK && (q == 0 || !r2__same_view(asked->index, question, question - 1)))
+            asked->first[asked->n_views++] = q;
+    }
+    asked->first[asked->n_views] = n;
+    return status;
+}
+
+/* Blocks of views, as many at a time as lie between two reports of progress. */
+static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk,
+                                        int threads) {
+    /* as many lanes as leave work for every thread */
+    const int64_t share = (asked->n_views + threads - 1) / threads;
+    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
+    r2_status status = R2_OK;
+    for (int64_t done = 0; done < asked->n_views && status == R2_OK; done += round) {
+        const int64_t end = done + round < asked->n_views ? done + round : asked->n_views;
+        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
+        int64_t n_failed = 0;
+        R2_PARALLEL_FOR(threads, t, threads) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
+                const int64_t v = done + b * lanes, left = end - v;
+                if (!r2__evidence_of_views(&own, asked, &desk[t], v,
+                                           (int)(left < lanes ? left : lanes)))
+                    asked->evidence[asked->first[v]].n_chains = -1;
+            }
+        }
+        for (int64_t r = done; r < end; ++r)
+            n_failed += asked->evidence[asked->first[r]].n_chains < 0;
+        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+        status = r2_progress(ctx, "evidence", asked->first[end], asked->first[asked->n_views]);
+    }
+    return status;
+}
+
+static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                                    int64_t n, const r2_chain_config *chains,
+                                    r2_evidence *evidence) {
+    r2__asked asked = {index, question, chains, evidence, NULL, 0};
+    const int threads = r2_threads(ctx, n * 1000);
+    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
+    r2_status status = R2_NO_MEMORY;
+    asked.first = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *asked.first);
+    if (desk && asked.first) status = r2__asked_start(ctx, &asked, n);
+    if (status == R2_OK) status = r2__evidence_of_blocks(ctx, &asked, desk, threads);
+    for (int t = 0; t < threads && desk; ++t) {
+        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
+        r2_arena_free(ctx, &desk[t].memory);
+    }
+    r2_release(ctx, desk);
+    r2_release(ctx, asked.first);
+    return status;
+}
+
+r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
+    const r2__range own = r2__team_share(ctx, n);
+    const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
+                                                own.end - own.begin, chains, evidence + own.begin);
+    return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
 }
 
 /* ---- uniform chains without a list of them ---- */
@@ -17562,6 +17466,30 @@ struct r2__parts {
 
 /* Logits are kept for the backward pass up to this many floats a part; beyond, made again. */
 #define R2__KEEP_LOGITS ((int64_t)1 << 21)
+
+/* Not cleared: activations are written before they are read. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
+    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
+    if (!p) *good = false;
+    return p;
+}
+
+/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
+   swiglu are those of `shared`, if it is not NULL. */
+static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                           int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
+                           bool *good) {
+    const r2_model_config *c = &model->config;
+    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
+    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
+    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
+    a->att = r2__floats(ctx, arena, R, c->d_model, good);
+    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
+    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
+    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
+    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
+}
 
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;

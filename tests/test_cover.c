@@ -2,6 +2,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include <ctype.h>
+
 #include "test.h"
 
 #include "header.h"
@@ -130,4 +132,47 @@ TEST(the_question_of_the_cover) {
     r2_text_free(&ctx, &prompt);
     r2_text_free(&ctx, &trace);
     journey_free(&ctx, &j);
+}
+
+/* The text of a room of the header, from its title to the next one; freed by the caller. */
+static char *room_text(const char *header, const char *mark) {
+    char title[16];
+    const char *begin = header, *end;
+    char *text;
+    snprintf(title, sizeof title, "= [%s] ", mark);
+    begin = strstr(header, title);
+    if (!begin) return NULL;
+    end = strstr(begin + 1, "\n/* ======");
+    if (!end) end = begin + strlen(begin);
+    text = (char *)calloc((size_t)(end - begin) + 1, 1);
+    if (text) memcpy(text, begin, (size_t)(end - begin));
+    return text;
+}
+
+/* Each `name [room]` of the cover's table stands in that room. */
+TEST(what_the_cover_points_to) {
+    r2_ctx ctx = r2_ctx_default();
+    const r2_sft_config sft = r2_sft_config_default();
+    const int n_sampled = r2_run_config_default().n_sampled, n = sft.groups * (1 + n_sampled);
+    r2_text header = {NULL, 0, 0, false};
+    int n_found = 0;
+    REQUIRE_OK(&ctx, r2_read_file(&ctx, "r2rec.h", &header));
+    char *at = strstr(header.data, "   WHERE IS "), *end = strstr(header.data, "   OPTIONS ");
+    REQUIRE(at && end && at < end);
+    for (; (at = strchr(at, '[')) != NULL && at < end; ++at) {
+        char name[64], mark[8], *room;
+        const char *to = at - 1, *from = to;
+        while (from > header.data && (isalnum((unsigned char)from[-1]) || from[-1] == '_')) --from;
+        snprintf(name, sizeof name, "%.*s", (int)(to - from), from);
+        snprintf(mark, sizeof mark, "%.*s", (int)strcspn(at + 1, "]"), at + 1);
+        room = room_text(header.data, mark);
+        if (!room || !name[0] || !strstr(room, name)) printf("    %s is not in [%s]\n", name, mark);
+        CHECK(room && name[0] && strstr(room, name));
+        free(room);
+        ++n_found;
+    }
+    CHECK(n_found > 20);
+    CHECK(header_holds("observed and %d sampled items, %d sequences, %d of them reasoned.", n_sampled, n,
+                       (int)((float)n * sft.reasoned_share)));
+    r2_text_free(&ctx, &header);
 }

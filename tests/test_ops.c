@@ -1,9 +1,11 @@
-/* The ops: each fast one of [E4] against the plain loops of [M7] and [E6] on odd shapes, each gradient
+/* The ops: each fast one of [E4] against the plain loops of [M7], [M4] and [E6] on odd shapes, each gradient
    against finite differences of a forward written here in double, and the same bits for any number
    of threads. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
+
+#include "ratings.h"
 
 #define MOST 100000
 
@@ -591,4 +593,46 @@ TEST(threads_do_not_change_a_bit) {
         CHECK_EQ_INT(memcmp(buffer[6], buffer[7], n), 0);
         free(scratch);
     }
+}
+
+/* `deep` of eight views in lanes is that of each alone: of users with a stride of 1 and of 2, of views
+   that leave a person out, of fewer views than lanes, of a history without an item. */
+TEST(deep_in_lanes_is_deep_of_each_view) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_graph graph;
+    r2_index index;
+    r2__user_view view[R2__WALKS];
+    r2_arena lanes = {NULL, 0, 0}, plain = {NULL, 0, 0};
+    double furthest = 0.0, largest = 0.0;
+    memset(view, 0, sizeof view);
+    REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 30, 25, 0.3, 5));
+    REQUIRE_OK(&ctx, r2_graph_init(&ctx, &graph, &data, NULL));
+    REQUIRE_OK(&ctx, r2_index_init(&ctx, &index, &graph, &data, 3.5f, 1));
+    for (index.stride = 1; index.stride <= 2; ++index.stride)
+        for (int n_views = 1; n_views <= R2__WALKS; n_views += 7) {
+            const float *first[R2__WALKS];
+            for (int j = 0; j < n_views; ++j) {
+                r2_question q;
+                memset(&q, 0, sizeof q);
+                q.user = (uint32_t)(3 * j + 1);
+                q.item = (uint32_t)j;
+                q.n_history = j == 3 ? 0 : (int32_t)r2_graph_user_degree(&graph, q.user);
+                q.step = j == 5 ? 2 : 0, q.other_user = 2, q.other_item = 20;
+                REQUIRE(r2__view_init(&ctx, &view[j], &index, &q));
+            }
+            REQUIRE(r2__solve_deep(&ctx, &lanes, view, n_views));
+            for (int j = 0; j < n_views; ++j) first[j] = view[j].deep;
+            REQUIRE(r2__solve_deep_plain(&ctx, &plain, view, n_views));
+            for (int j = 0; j < n_views; ++j)
+                for (int64_t v = 0; v < graph.n_users; v += index.stride) {
+                    furthest = fmax(furthest, fabs((double)first[j][v] - (double)view[j].deep[v]));
+                    largest = fmax(largest, fabs((double)first[j][v]));
+                }
+        }
+    CHECK(largest > 0.01);
+    CHECK(furthest <= 1e-6 * largest); /* the same but for products fused into sums */
+    for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(&ctx, &view[j].h.memory);
+    r2_arena_free(&ctx, &lanes), r2_arena_free(&ctx, &plain);
+    r2_index_free(&ctx, &index), r2_graph_free(&ctx, &graph), r2_data_free(&ctx, &data);
 }

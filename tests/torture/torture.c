@@ -1,7 +1,10 @@
 /* torture.c: the n-th allocation fails, the n-th file operation fails, for every n, over the whole
    journey of a run and over everything that is read and written.
 
-       torture [stride=N] [threads=N] [only=STAGE] [point=N] [kind=KIND]
+       torture [stride=N] [sites=1] [threads=N] [only=STAGE] [point=N] [kind=KIND]
+
+   sites=1 takes, of all calls that come by one way from main, the first alone: every place that can
+   fail fails once, in minutes. It works with one thread.
 
        memory   memory-after    this allocation fails; this one and all that follow, cJSON's too
        file     file-after      this file operation fails, with ENOSPC, EIO or EACCES; all from it on
@@ -19,12 +22,17 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#if defined(__GLIBC__) || defined(__APPLE__)
+#include <execinfo.h>
+#endif
 
 /* --- what fails ------------------------------------------------------------------------------------- */
 
@@ -40,6 +48,31 @@ static struct {
     long blocks;          /* alive now                */
 } now;
 
+/* The ways from main to an allocation or file operation, by the hashes of their return addresses, and
+   the call that came by each one first. Elsewhere than here every call is a way of its own. */
+enum { MAX_SITES = 1 << 14, MAX_DEPTH = 64 };
+static bool by_site;
+static struct sites {
+    long n;
+    uint64_t hash[MAX_SITES];
+    long first[MAX_SITES];
+} memory_sites, file_sites;
+
+static void note_site(struct sites *sites, long call, uint64_t hash) {
+#if defined(__GLIBC__) || defined(__APPLE__)
+    void *at[MAX_DEPTH];
+    const int depth = backtrace(at, MAX_DEPTH);
+    for (int k = 0; k < depth; ++k) hash = (hash ^ (uint64_t)(uintptr_t)at[k]) * 0x100000001B3u;
+#else
+    hash += (uint64_t)call;
+#endif
+    for (long k = 0; k < sites->n; ++k)
+        if (sites->hash[k] == hash) return;
+    if (sites->n == MAX_SITES) return;
+    sites->hash[sites->n] = hash;
+    sites->first[sites->n++] = call;
+}
+
 /* With point=N the stack is shown where it fails, if the sanitizers are there. */
 static int show_stack;
 void __sanitizer_print_stack_trace(void) __attribute__((weak));
@@ -50,6 +83,7 @@ static void show(void) {
 static int memory_fails(void) {
     long n = __atomic_add_fetch(&now.n_memory, 1, __ATOMIC_RELAXED);
     int fails = (now.kind == MEMORY && n == now.point) || (now.kind == MEMORY_AFTER && n >= now.point);
+    if (by_site && now.kind == NOTHING) note_site(&memory_sites, n, 0);
     if (fails) __atomic_add_fetch(&now.failed, 1, __ATOMIC_RELAXED), show();
     return fails;
 }
@@ -70,6 +104,7 @@ static void *take(void *hook_data, void *p, size_t size) {
 static void *json_take(size_t size) { return take(NULL, NULL, size ? size : 1); }
 static void json_give(void *p) { take(NULL, p, 0); }
 
+#define R2__ARENA_BLOCK 64u /* an arena asks for memory each time, not once for many small things */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
@@ -78,6 +113,7 @@ static int file_fails(void *hook_data, r2_file_op op, const char *path, size_t *
     const bool is_file = now.kind == NOTHING || now.kind >= FILES;
     const bool here = is_file && ++now.n_file == now.point, from_here = is_file && now.n_file >= now.point;
     (void)hook_data, (void)path;
+    if (by_site && now.kind == NOTHING) note_site(&file_sites, now.n_file, (uint64_t)op);
     if (here && now.kind == SHORT) *size /= 2;
     if (here && now.kind == INTERRUPTED) return EINTR;
     if (op == R2_FILE_REMOVE) return 0; /* a full disk does not prevent it */
@@ -95,6 +131,7 @@ static r2_run run;          /* prepared and trained, for the stages that begin t
 static float *trained;      /* its weights                                           */
 static uint64_t digest;     /* of what a stage came to                               */
 static char folder[64];     /* what stages write                                     */
+static char inputs[80];     /* what they read and main wrote                         */
 static bool old_run;        /* save the run with other weights than usual            */
 static bool told;           /* that titles were left out, which is right to go on without */
 
@@ -112,6 +149,14 @@ static const char *in(const char *name) {
     return path[at];
 }
 
+static const char *input(const char *name) {
+    static char path[3][400];
+    static int at;
+    at = (at + 1) % 3;
+    snprintf(path[at], sizeof path[at], "%s/%s", inputs, name);
+    return path[at];
+}
+
 static r2_run_config small_config(void) {
     r2_run_config c = r2_run_config_default();
     c.seed = 5, c.n_groups = 12, c.n_negatives = 5;
@@ -126,7 +171,7 @@ static r2_status report(const r2_data *data) {
     r2_text text = {NULL, 0, 0, false};
     r2_status s = r2_data_report(&ctx, data, &text);
     if (s == R2_OK) add_text(&text);
-    if (s == R2_OK && strstr(text.data, "movies.csv")) told = true;
+    if (s == R2_OK && strstr(text.data, "titles that are missing")) told = true;
     r2_text_free(&ctx, &text);
     return s;
 }
@@ -272,10 +317,10 @@ static r2_status stage_counterfactual(void) {
             add_text(&reasoning[k].text);
             r2_reasoning_free(&ctx, &reasoning[k]);
         }
-        if (s == R2_OK)
-            s = r2_counterfactual(&ctx, &run.model, &examples, &run.codebook, &run.vocab, R2_CHANGE_FLIP,
-                                  &causal);
-        if (s == R2_OK) add(&causal.n, sizeof causal.n);
+        for (int k = R2_CHANGE_FLIP; s == R2_OK && k <= R2_CHANGE_REMOVE; ++k) {
+            s = r2_counterfactual(&ctx, &run.model, &examples, &run.codebook, &run.vocab, (r2_change)k, &causal);
+            if (s == R2_OK) add(&causal.n, sizeof causal.n);
+        }
         r2_examples_free(&ctx, &examples);
     }
     free(evidence);
@@ -386,6 +431,198 @@ static r2_status stage_words(void) {
     return s;
 }
 
+/* Held-out interactions in files of their own, the whole catalogue, MovieLens 100K and RecBole. */
+static r2_status stage_given(void) {
+    uint32_t catalogue[64];
+    r2_split split;
+    r2_data data;
+    r2_status s = r2_split_given(&ctx, &split, &run.data, NULL, input("valid.csv"), input("test.csv"), NULL);
+    if (s != R2_OK) return s;
+    add(split.role, (size_t)run.data.n_ratings);
+    s = r2_split_warm(&ctx, &split, &run.data, 2);
+    if (s == R2_OK && split.n_test > 0) {
+        const int64_t n = r2_candidates_catalogue(&run.data, split.test[0], catalogue);
+        add(catalogue, (size_t)n * sizeof *catalogue);
+    }
+    r2_split_free(&ctx, &split);
+    for (int k = 0; s == R2_OK && k < 2; ++k) {
+        s = r2_data_load(&ctx, &data, input(k ? "recbole" : "100k"));
+        if (s != R2_OK) return s;
+        s = report(&data);
+        r2_data_free(&ctx, &data);
+    }
+    return s;
+}
+
+/* Evidence of other chains and of earlier steps. */
+static r2_status stage_steps(void) {
+    enum { N = 12 };
+    static r2_evidence evidence[N];
+    r2_chain_config chains = run.config.chains;
+    const r2_draw_config draw = {4, 2, 2, 1, 3};
+    r2_question question[N];
+    int64_t n_drawn;
+    r2_status s = r2_questions_draw(&ctx, &run.index, &draw, question, &n_drawn);
+    for (int law = 0; s == R2_OK && law < 3; ++law) {
+        chains.law = (r2_chain_law)law;
+        s = r2_evidence_compute(&ctx, &run.index, question, n_drawn * 3, &chains, evidence);
+        for (int64_t q = 0; s == R2_OK && q < n_drawn * 3; ++q)
+            add(evidence[q].value, sizeof evidence[q].value);
+    }
+    for (int32_t step = 1; s == R2_OK && step < R2_STEP_ASK; ++step)
+        for (int64_t q = 0; s == R2_OK && q < n_drawn * 3; ++q) {
+            r2_evidence earlier = evidence[q];
+            if (earlier.n_chains == 0) continue;
+            s = r2_evidence_of_step(&ctx, &run.index, step, 1, &run.config.chains, &earlier);
+            if (s == R2_OK) add(earlier.value, sizeof earlier.value);
+        }
+    return s;
+}
+
+/* A run whose parts are all taken: files of its own, earlier steps, a hook. */
+static r2_status nothing_more(r2_ctx *c, void *hook_data, const r2_run *r, const r2_question *question,
+                              int64_t n, r2_evidence *evidence) {
+    (void)c, (void)hook_data, (void)r, (void)question, (void)n, (void)evidence;
+    return R2_OK;
+}
+
+static r2_status stage_init_all(void) {
+    static r2_run fresh;
+    r2_run_config c = small_config();
+    char valid[400], test[400];
+    r2_status s;
+    snprintf(valid, sizeof valid, "%s", input("valid.csv"));
+    snprintf(test, sizeof test, "%s", input("test.csv"));
+    c.valid_path = valid, c.test_path = test, c.step_share = 0.5f, c.evidence_hook = nothing_more;
+    c.model.qkv_bias = true;
+    s = r2_run_init(&ctx, &fresh, RATINGS, &c);
+    if (s == R2_OK) s = report(&fresh.data);
+    if (s == R2_OK) s = r2_run_sft(&ctx, &fresh);
+    if (s == R2_OK) add(fresh.model.param, (size_t)fresh.model.n_params * sizeof(float));
+    r2_run_free(&ctx, &fresh);
+    return s;
+}
+
+/* The model of another run: the words and weights of its buckets. */
+static r2_status stage_borrow(void) {
+    r2_status s;
+    restore();
+    s = r2_run_borrow_model(&ctx, &run, input("run"));
+    if (s == R2_OK) add(run.model.param, (size_t)run.model.n_params * sizeof(float));
+    restore();
+    return s;
+}
+
+/* Every schedule in both languages, drawn for a person; other people's outputs; the tally. */
+static r2_status stage_explain(void) {
+    static const char output[] = "<think> Person A gave \"Film \"\"1\"\"\" 4 stars. </think> <answer> 4 </answer>";
+    r2_prompt_config config = r2_prompt_config_default();
+    r2_teacher_config rules = r2_teacher_config_default();
+    r2_tally tally;
+    r2_teacher write = {r2_teacher_rules, NULL, "rules", false, &tally},
+               again = {r2_teacher_records, NULL, "again", false, NULL};
+    r2_records records, copies;
+    r2_prompt prompt;
+    r2_task task = {0, &config, &run.evidence[0], &prompt, -1};
+    r2_text text = {NULL, 0, 0, false};
+    r2_status s = R2_OK;
+    memset(&prompt, 0, sizeof prompt);
+    memset(&records, 0, sizeof records);
+    memset(&copies, 0, sizeof copies);
+    memset(&tally, 0, sizeof tally);
+    write.write_data = &rules, again.write_data = &records;
+    config.data = &run.data, config.codebook = &run.codebook;
+    for (int k = 0; s == R2_OK && k < R2_N_WORDS * R2_N_SCHEDULES; ++k) {
+        config.words = (r2_words)(k / R2_N_SCHEDULES), config.schedule = (r2_schedule)(k % R2_N_SCHEDULES);
+        s = r2_prompt_build(&ctx, &config, task.evidence, &prompt);
+        if (s == R2_OK) s = r2_prompt_explain(&ctx, &task, k % 2 ? output : NULL, &text);
+    }
+    if (s == R2_OK) s = r2_teach(&ctx, &config, run.evidence, 3, 0, &write, &records);
+    if (s == R2_OK) s = r2_teach(&ctx, &config, run.evidence, 3, 0, &again, &copies);
+    r2_tally_report(&ctx, &tally, &text);
+    if (s == R2_OK && text.failed) s = ctx.status;
+    if (s == R2_OK) add_text(&text), add(&copies.n, sizeof copies.n);
+    r2_text_free(&ctx, &text);
+    r2_prompt_free(&ctx, &prompt);
+    r2_records_free(&ctx, &records);
+    r2_records_free(&ctx, &copies);
+    return s;
+}
+
+/* A language model learns and scores records in English, through adapters. */
+static r2_status stage_language(void) {
+    static const char marks[] = "<think> </think> <answer> </answer> <think> </think> <answer> </answer>";
+    static const char line[] = "<think> I see. </think> <answer> 4 </answer>";
+    r2_record record = {0, 1, 4, 1, 0, 4, "0", "1", "progressive", "english", "hand", "You rank films.",
+                        "Would they take it?", line};
+    r2_model_config shape = r2_model_config_default();
+    r2_lora_config lora = r2_lora_config_default();
+    r2_sft_config sft = small_config().sft;
+    r2_score_config how = r2_score_config_default();
+    r2_records records;
+    r2_examples examples;
+    r2_codec codec;
+    r2_model model;
+    r2_bpe bpe;
+    float score[2];
+    r2_bpe_config config = r2_bpe_config_default();
+    r2_status s;
+    config.n_tokens = 300;
+    s = r2_bpe_train(&ctx, &bpe, &config, marks, strlen(marks));
+    if (s != R2_OK) return s;
+    memset(&records, 0, sizeof records);
+    memset(&examples, 0, sizeof examples);
+    memset(&model, 0, sizeof model);
+    s = r2_codec_init(&ctx, &codec, r2_tokenizer_bpe(&bpe), r2_check_english, NULL);
+    for (int k = 0; s == R2_OK && k < 2; ++k) {
+        s = r2_records_add(&ctx, &records, &record);
+        record.id = 1, record.answer = 0, record.output = "<think> No. </think> <answer> 0 </answer>";
+    }
+    if (s == R2_OK) s = r2_examples_from_records(&ctx, &examples, &codec, &records, 2);
+    shape.n_vocab = bpe.n_tokens, shape.n_layer = 1, shape.n_head = 2, shape.n_kv_head = 1, shape.d_model = 8;
+    shape.d_ff = 8, shape.n_ctx = 2 * examples.longest + 16, shape.qkv_bias = true;
+    if (s == R2_OK) s = r2_model_init(&ctx, &model, &shape, false);
+    lora.rank = 2, sft.n_steps = 1, sft.groups = 1, sft.valid = &examples;
+    if (s == R2_OK) s = r2_lora_attach(&ctx, &model, &lora);
+    model.recompute = true;
+    if (s == R2_OK) s = r2_sft(&ctx, &model, &examples, &sft);
+    how.mode = R2_REASONED, how.max_new = 4;
+    if (s == R2_OK) s = r2_score(&ctx, &model, &examples, &how, score, NULL);
+    if (s == R2_OK) add(score, sizeof score);
+    if (s == R2_OK) s = r2_lora_merge(&ctx, &model);
+    if (s == R2_OK) s = r2_lora_unmerge(&ctx, &model);
+    r2_model_free(&ctx, &model);
+    r2_examples_free(&ctx, &examples);
+    r2_records_free(&ctx, &records);
+    r2_bpe_free(&ctx, &bpe);
+    return s;
+}
+
+/* Weights in shards and in a file, copied; outputs of a model. */
+static r2_status stage_weights(void) {
+    static const int64_t begin[] = {0, 2, 5};
+    static const int32_t token[] = {1, 2, 3, 4, 5};
+    r2_generate_config how = r2_generate_config_default();
+    r2_generation out;
+    r2_model model, copy;
+    r2_status s = r2_model_load_dir(&ctx, &model, input("shards"), 0, false);
+    if (s != R2_OK) return s;
+    s = r2_model_init(&ctx, &copy, &model.config, false);
+    if (s == R2_OK) s = r2_model_copy(&ctx, &copy, &model);
+    if (s == R2_OK) s = r2_model_save(&ctx, &copy, in("weights"));
+    if (s == R2_OK) s = r2_model_load(&ctx, &copy, in("weights"));
+    how.n_samples = 2, how.max_new = 4, how.n_watch = 2, how.watch = token;
+    if (s == R2_OK) s = r2_generate(&ctx, &copy, &how, 2, begin, token, &out);
+    if (s == R2_OK) {
+        add(out.token, (size_t)(out.n_out * out.max_new) * sizeof *out.token);
+        add(out.watch_logp, (size_t)(out.n_out * out.n_watch) * sizeof(float));
+        r2_generation_free(&ctx, &out);
+    }
+    r2_model_free(&ctx, &model);
+    r2_model_free(&ctx, &copy);
+    return s;
+}
+
 static const struct {
     const char *name;
     r2_status (*run)(void);
@@ -396,7 +633,10 @@ static const struct {
     {"score", stage_score, false}, {"counterfactual", stage_counterfactual, false},
     {"save", stage_save, true}, {"load-model", stage_load_model, false},
     {"adapters", stage_adapters, false}, {"tokenizer", stage_tokenizer, false},
-    {"records", stage_records, false}, {"words", stage_words, false}};
+    {"records", stage_records, false}, {"words", stage_words, false},
+    {"given", stage_given, false}, {"steps", stage_steps, false}, {"init-all", stage_init_all, false},
+    {"borrow", stage_borrow, false}, {"explain", stage_explain, false},
+    {"language", stage_language, false}, {"weights", stage_weights, false}};
 enum { N_STAGES = sizeof stages / sizeof *stages };
 
 /* --- files that lie in the folder ------------------------------------------------------------------- */
@@ -538,6 +778,7 @@ static void torture_stage(int stage, int only_kind, long only_point, long stride
     old_run = false;
     before = look();
     now.kind = NOTHING, now.point = 0, now.n_memory = now.n_file = 0;
+    memory_sites.n = file_sites.n = 0;
     digest = 0xCBF29CE484222325u;
     if (stages[stage].run() != R2_OK) {
         wrong("fails by itself", "");
@@ -550,7 +791,10 @@ static void torture_stage(int stage, int only_kind, long only_point, long stride
     after_all = look();
     for (int k = MEMORY; k < N_KINDS; ++k) {
         if (only_kind && k != only_kind) continue;
-        for (long p = only_point ? only_point : 1; p <= (only_point ? only_point : n[k]); p += stride) {
+        const struct sites *sites = k < FILES ? &memory_sites : &file_sites;
+        const long last = only_point ? 1 : by_site ? sites->n : n[k];
+        for (long j = 0; j < last; j += stride) {
+            const long p = only_point ? only_point : by_site ? sites->first[j] : j + 1;
             if (stages[stage].is_one) { /* begin again with the old run */
                 old_run = true;
                 stages[stage].run();
@@ -564,6 +808,53 @@ static void torture_stage(int stage, int only_kind, long only_point, long stride
     fflush(stdout);
 }
 
+/* --- what is read ----------------------------------------------------------------------------------- */
+
+static void write_input(const char *name, const char *text, size_t len) {
+    FILE *f = fopen(input(name), "wb");
+    if (!f || fwrite(text, 1, len, f) != len || fclose(f) != 0) exit(2);
+}
+
+static void write_inputs(void) {
+    static const char *const directories[] = {"", "100k", "recbole", "run", "shards"};
+    static const char *const texts[][2] = {
+        {"valid.csv", "userId,movieId,rating,timestamp\n0,35,4,1796\n2,23,4.5,1558\n3,1,5,1777\n"},
+        {"test.csv", "userId,movieId,rating,timestamp\n0,9,4,1924\n2,7,5,1776\n3,34,4.5,1947\n"},
+        {"100k/u.data", "1\t2\t3\t881250949\n1\t1\t5\t881250950\n2\t1\t4\t881250951\n"},
+        {"100k/u.item", "1|Toy Story (1995)|01-Jan-1995||http|0|0|0|1|1|1|0|0|0|0|0|0|0|0|0|0|0|0|0\n"},
+        {"recbole/recbole.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+                                  "a\tx\t1\t5\na\ty\t2\t6\n"},
+        {"recbole/recbole.item", "item_id:token\tmovie_title:token_seq\nx\tFilm\n"}};
+    r2_text text = {NULL, 0, 0, false};
+    char *at;
+    snprintf(inputs, sizeof inputs, "%s.in", folder);
+    for (size_t k = 0; k < sizeof directories / sizeof *directories; ++k) mkdir(input(directories[k]), 0700);
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; ++k)
+        write_input(texts[k][0], texts[k][1], strlen(texts[k][1]));
+    r2_read_file(&ctx, "tests/cases/data/model/config.json", &text);
+    write_input("shards/config.json", text.data, text.len);
+    r2_read_file(&ctx, "tests/cases/data/model/model.safetensors", &text);
+    write_input("shards/a.safetensors", text.data, text.len);
+    r2_read_file(&ctx, "tests/cases/weights-inv-freq/index.json", &text);
+    at = text.data ? strstr(text.data, ",\n  \"model.layers.0.self_attn.rotary_emb") : NULL;
+    if (!at) exit(2); /* a second shard, which is not wanted here */
+    memcpy(at, "}}", 2);
+    write_input("shards/model.safetensors.index.json", text.data, (size_t)(at + 2 - text.data));
+    r2_text_free(&ctx, &text);
+}
+
+static void remove_all(const char *path) {
+    char inside[800];
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] == '.' && (!e->d_name[1] || e->d_name[1] == '.')) continue;
+        snprintf(inside, sizeof inside, "%s/%s", path, e->d_name);
+        remove_all(inside);
+    }
+    if (d) closedir(d);
+    remove(path);
+}
+
 int main(int n, char **a) {
     cJSON_Hooks hooks = {json_take, json_give};
     r2_run_config config = small_config();
@@ -574,6 +865,7 @@ int main(int n, char **a) {
     ctx.n_threads = 1;
     for (int k = 1; k < n; ++k) {
         if (!strncmp(a[k], "stride=", 7)) stride = atol(a[k] + 7);
+        else if (!strncmp(a[k], "sites=", 6)) by_site = atoi(a[k] + 6) > 0;
         else if (!strncmp(a[k], "threads=", 8)) ctx.n_threads = atoi(a[k] + 8);
         else if (!strncmp(a[k], "only=", 5)) only = a[k] + 5;
         else if (!strncmp(a[k], "point=", 6)) only_point = atol(a[k] + 6), show_stack = 1;
@@ -583,9 +875,11 @@ int main(int n, char **a) {
         } else return fprintf(stderr, "torture: option %s?\n", a[k]), 2;
     }
     if (stride < 1) stride = 1;
+    if (by_site) ctx.n_threads = 1; /* so that a call has the same number each time */
     signal(SIGSEGV, on_signal), signal(SIGABRT, on_signal), signal(SIGFPE, on_signal);
     snprintf(folder, sizeof folder, "%s/r2torture.XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
     if (!mkdtemp(folder)) return 2;
+    write_inputs();
     cJSON_InitHooks(&hooks);
     ctx.realloc_fn = take;
     ctx.file = file_fails;
@@ -594,13 +888,14 @@ int main(int n, char **a) {
         return fprintf(stderr, "torture: %s\n", ctx.message), 2;
     trained = malloc((size_t)run.model.n_params * sizeof(float));
     memcpy(trained, run.model.param, (size_t)run.model.n_params * sizeof(float));
+    if (r2_run_save(&ctx, &run, input("run")) != R2_OK) return 2;
     for (int k = 0; k < N_STAGES; ++k) {
         if (only && strcmp(only, stages[k].name)) continue;
         if (only && stages[k].run == stage_load_model) stage_save();
         torture_stage(k, only_kind, only_point, stride);
     }
-    empty_folder();
-    rmdir(folder);
+    remove_all(folder);
+    remove_all(inputs);
     free(trained);
     r2_run_free(&ctx, &run);
     printf("%ld points, %ld of them ok all the same, %ld wrong\n", n_points, n_ok, n_wrong);
