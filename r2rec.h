@@ -111,7 +111,7 @@
 
 #if defined(__GNUC__) /* arguments are checked against the format */
 #define R2__PRINTF(text, first) __attribute__((format(printf, text, first)))
-#define R2__COLD                __attribute__((cold)) /* calls are rare: short code around them, compiled faster */
+#define R2__COLD                __attribute__((cold)) /* is rarely called: short code around it */
 #else
 #define R2__PRINTF(text, first)
 #define R2__COLD
@@ -14683,7 +14683,7 @@ static int32_t r2__nfc_read(r2__unicode_set set, bool compose, r2__nfc_entry *ou
         whole += step >> 1;
         first = r2__unicode_beside(&in, first);
         if (step & 1) second = r2__unicode_beside(&in, second);
-        const uint64_t pair = r2__pair_key((int32_t)first, (int32_t)(step & 1 ? second : 0));
+        const uint64_t pair = r2__pair_key((int32_t)first, (int32_t)second);
         out[n].key = compose ? pair : whole;
         out[n].value = compose ? whole : pair;
     }
