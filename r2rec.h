@@ -10629,14 +10629,13 @@ static void r2__keep_close(r2_data *data, r2__keep *keep) {
 
 /* Exchanges the tables of ids: `keep` then frees the old ones. */
 static void r2__keep_swap(r2_data *data, r2__keep *keep) {
-    char **user_key = data->user_key, **item_key = data->item_key;
-    r2__owner owner = data->owner;
-    data->user_key = keep->user_key;
-    data->item_key = keep->item_key;
-    data->owner = keep->owner;
-    keep->user_key = user_key;
-    keep->item_key = item_key;
-    keep->owner = owner;
+    const r2__keep kept = *keep;
+    keep->user_key = data->user_key;
+    keep->item_key = data->item_key;
+    keep->owner = data->owner;
+    data->user_key = kept.user_key;
+    data->item_key = kept.item_key;
+    data->owner = kept.owner;
 }
 
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
@@ -10703,11 +10702,7 @@ r2_status r2_data_grade(r2_ctx *ctx, r2_data *data) {
         qsort(sorted + begin, (size_t)n, sizeof *sorted, r2__compare_float);
         for (int64_t k = begin; k < begin + n; ++k) {
             int64_t low = 0, high = n; /* how many are no larger */
-            while (low < high) {
-                int64_t middle = low + (high - low) / 2;
-                if (sorted[begin + middle] <= data->rating[k]) low = middle + 1;
-                else high = middle;
-            }
+            R2__SEARCH(low, high, at, sorted[begin + at] <= data->rating[k]);
             data->rating[k] = (float)((5 * low + n - 1) / n);
         }
     }
@@ -11129,6 +11124,8 @@ typedef uint32_t r2__uvec;
 #define R2__INLINE static inline
 #endif
 
+#define R2__EACH(i, n) R2__UNROLL for (int i = 0; i < (n); ++i)
+
 R2__INLINE r2__vec r2__zero(void) {
     r2__vec v;
     memset(&v, 0, sizeof v);
@@ -11223,8 +11220,7 @@ R2__INLINE void r2__transpose_four(r2__four row[4]) {
 R2__INLINE void r2__sum_four(float *to, const r2__vec *v) {
 #if defined(R2__SHUFFLE)
     r2__four row[4];
-    R2__UNROLL
-    for (int i = 0; i < 4; ++i) row[i] = r2__sum_to_four(v[i]);
+    R2__EACH(i, 4) row[i] = r2__sum_to_four(v[i]);
     r2__transpose_four(row);
     row[0] = (row[0] + row[2]) + (row[1] + row[3]);
     memcpy(to, &row[0], sizeof row[0]);
@@ -11297,8 +11293,7 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
     const float *third[(R2__TILE_ROWS + 2) / 3];
     r2__vec acc[R2__TILE_ROWS][2], b[2];
     int until_first = rows;
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
+    R2__EACH(i, rows) acc[i][0] = acc[i][1] = r2__zero();
     R2__UNROLL
     for (int i = 0; i < rows; i += 3) third[i / 3] = a.p + i * a.rs;
     R2__ROLLED
@@ -11311,21 +11306,16 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
                 next -= rows * a.rs;
             }
         }
-        R2__UNROLL
-        for (int v = 0; v < vectors; ++v) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
-        R2__UNROLL
-        for (int i = 0; i < rows; ++i) {
+        R2__EACH(v, vectors) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
+        R2__EACH(i, rows) {
             r2__vec ai = r2__all(third[i / 3][i % 3 * a.rs]);
-            R2__UNROLL
-            for (int v = 0; v < vectors; ++v) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
+            R2__EACH(v, vectors) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
         }
         R2__UNROLL
         for (int i = 0; i < rows; i += 3) third[i / 3] += a.cs;
     }
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
-        R2__UNROLL
-        for (int v = 0; v < vectors; ++v) {
+    R2__EACH(i, rows) {
+        R2__EACH(v, vectors) {
             float *to = c + i * ldc + v * R2__LANES;
             int64_t left = n - v * R2__LANES;
             r2__vec sum = acc[i][v];
@@ -11340,50 +11330,33 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
 /* Chooses the unrolled variant: rows is 1, 2, 4, R2__TILE_ROWS or, below it, 8. */
 static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, int64_t ldp, float *c,
                          int64_t ldc, int64_t n, bool add) {
-    const int full = R2__TILE_ROWS;
-    if (n > R2__LANES) {
-        if (rows == full) r2__tile(full, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 2, K, a, panel, ldp, c, ldc, n, add);
-        else r2__tile(1, 2, K, a, panel, ldp, c, ldc, n, add);
-    } else {
-        if (rows == full) r2__tile(full, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 1, K, a, panel, ldp, c, ldc, n, add);
-        else r2__tile(1, 1, K, a, panel, ldp, c, ldc, n, add);
-    }
+#define R2__TILE(rows)                                                                             \
+    do {                                                                                           \
+        if (n > R2__LANES) r2__tile(rows, 2, K, a, panel, ldp, c, ldc, n, add);                    \
+        else r2__tile(rows, 1, K, a, panel, ldp, c, ldc, n, add);                                  \
+    } while (0)
+    if (rows == R2__TILE_ROWS) R2__TILE(R2__TILE_ROWS);
+    else if (rows == 8) R2__TILE(R2__TILE_EIGHT);
+    else if (rows == 4) R2__TILE(4);
+    else if (rows == 2) R2__TILE(2);
+    else R2__TILE(1);
 }
 
-/* to(K, 4) = from(4, K)^T for as many k as are a multiple of 4; returns how many. Four by four in
-   registers: one by one, packing would take a quarter of the time of a small product. */
-static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
-                                   int64_t K) {
-    int64_t k = 0;
-#if defined(R2__SHUFFLE)
-    for (; k + 4 <= K; k += 4) {
-        r2__four row[4];
-        for (int i = 0; i < 4; ++i) memcpy(&row[i], from + i * ldf + k, sizeof row[i]);
-        r2__transpose_four(row);
-        for (int i = 0; i < 4; ++i) memcpy(to + (k + i) * ldt, &row[i], sizeof row[i]);
-    }
-#else
-    (void)to;
-    (void)ldt;
-    (void)from;
-    (void)ldf;
-    (void)K;
-#endif
-    return k;
-}
-
-/* to(K, n) = from(n, K)^T. */
+/* to(K, n) = from(n, K)^T, four by four in registers: one by one, packing would take a quarter of
+   the time of a small product. */
 static void r2__transpose(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t n,
                           int64_t K) {
     for (int64_t j = 0; j < n; j += 4) {
         const int64_t wide = n - j < 4 ? n - j : 4;
-        int64_t done = wide == 4 ? r2__transpose_fours(to + j, ldt, from + j * ldf, ldf, K) : 0;
+        int64_t done = 0;
+#if defined(R2__SHUFFLE)
+        for (; wide == 4 && done + 4 <= K; done += 4) {
+            r2__four row[4];
+            for (int i = 0; i < 4; ++i) memcpy(&row[i], from + (j + i) * ldf + done, sizeof row[i]);
+            r2__transpose_four(row);
+            for (int i = 0; i < 4; ++i) memcpy(to + (done + i) * ldt + j, &row[i], sizeof row[i]);
+        }
+#endif
         for (int64_t i = j; i < j + wide; ++i)
             for (int64_t k = done; k < K; ++k) to[k * ldt + i] = from[i * ldf + k];
     }
@@ -11468,31 +11441,23 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
                          const float *b, int64_t ldb, int64_t ahead, float *c, int64_t ldc,
                          bool add) {
     r2__vec acc[4][4];
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) acc[i][j] = r2__zero();
+    R2__EACH(i, rows) {
+        R2__EACH(j, cols) acc[i][j] = r2__zero();
     }
     for (int64_t k = 0; k < K; k += R2__LANES) {
         r2__vec bk[4];
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) R2__FETCH(b + ahead + j * ldb + k);
-        R2__UNROLL
-        for (int i = 0; i < rows; ++i) {
+        R2__EACH(j, cols) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
+        R2__EACH(j, cols) R2__FETCH(b + ahead + j * ldb + k);
+        R2__EACH(i, rows) {
             r2__vec ai = r2__load_n(a + i * lda + k, K - k, 0.0f);
-            R2__UNROLL
-            for (int j = 0; j < cols; ++j) acc[i][j] = R2__FMA(ai, bk[j], acc[i][j]);
+            R2__EACH(j, cols) acc[i][j] = R2__FMA(ai, bk[j], acc[i][j]);
         }
     }
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
+    R2__EACH(i, rows) {
         float sum[4];
         if (cols == 4) r2__sum_four(sum, acc[i]);
         else sum[0] = r2__sum(acc[i][0]);
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) c[i * ldc + j] = add ? c[i * ldc + j] + sum[j] : sum[j];
+        R2__EACH(j, cols) c[i * ldc + j] = add ? c[i * ldc + j] + sum[j] : sum[j];
     }
 }
 
@@ -12461,19 +12426,15 @@ static void r2__keep_prompts(const r2__decoder *d, int64_t layer) {
 R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, const float *v,
                                 int64_t ldv, int64_t n, int64_t width, int64_t ahead) {
     r2__vec sum[3];
-    R2__UNROLL
-    for (int i = 0; i < vectors; ++i)
-        sum[i] = r2__load_n(y + i * R2__LANES, width - i * R2__LANES, 0.0f);
+    R2__EACH(i, vectors) sum[i] = r2__load_n(y + i * R2__LANES, width - i * R2__LANES, 0.0f);
     for (int64_t j = 0; j < n; ++j) {
-        R2__UNROLL
-        for (int i = 0; i < vectors; ++i) {
+        R2__EACH(i, vectors) {
             const float *vi = v + j * ldv + i * R2__LANES;
             R2__FETCH(vi + ahead);
             sum[i] = R2__FMA(r2__all(p[j]), r2__load_n(vi, width - i * R2__LANES, 0.0f), sum[i]);
         }
     }
-    R2__UNROLL
-    for (int i = 0; i < vectors; ++i) r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
+    R2__EACH(i, vectors) r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
 }
 
 /* y(D) += p(n) v(n, D). Three vectors at once: independent sums hide the latency of each. */
@@ -12996,8 +12957,12 @@ void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
     r2__work_free(ctx, model); /* laid out for these adapters */
 }
 
-/* W += sign scale B A for every target. */
-static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
+/* W += scale B A for every target, or -=, unless that is done already. */
+static r2_status r2__lora_apply(r2_ctx *ctx, r2_model *model, bool merged) {
+    const float sign = merged ? 1.0f : -1.0f;
+    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
+    if (model->lora->merged == merged) return R2_OK;
+    model->lora->merged = merged;
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
             const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id, false};
@@ -13007,20 +12972,13 @@ static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
             if (all.n > 0) r2_lora_sum(ctx, w, w, &all, model->tensor[id].rows);
         }
     }
-}
-
-r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) {
-    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (!model->lora->merged) r2__lora_add(ctx, model, 1.0f);
-    model->lora->merged = true;
     return R2_OK;
 }
+
+r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) { return r2__lora_apply(ctx, model, true); }
 
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
-    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (model->lora->merged) r2__lora_add(ctx, model, -1.0f);
-    model->lora->merged = false;
-    return R2_OK;
+    return r2__lora_apply(ctx, model, false);
 }
 
 /* A copy of what is trained: the adapters, if there are any, else the weights. What is not trained
