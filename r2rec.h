@@ -8995,8 +8995,7 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
     int64_t degree = r2_graph_user_degree(g, q->user);
     if (q->n_history < 0 || q->n_history > degree)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "question: n_history = %d, expected 0 to %lld, the "
-                       "interactions of user %u",
+                       "question: n_history = %d, expected 0 to %lld, the interactions of user %u",
                        (int)q->n_history, (long long)degree, (unsigned)q->user);
     if (q->step < 0 || q->step > 4)
         return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
@@ -9184,8 +9183,7 @@ static r2_status r2__check_examples(r2_ctx *ctx, const char *who, const r2_examp
 static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex) {
     if (ex->codec.check) return R2_OK;
     return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the codec of the examples has check = NULL, expected a "
-                   "checker of outputs",
+                   "%s: the codec of the examples has check = NULL, expected a checker of outputs",
                    who);
 }
 
@@ -13228,8 +13226,7 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
                 strings = cJSON_IsString(m) != 0;
             if (!strings)
                 return r2_fail(ctx, R2_FORMAT,
-                               "%s: __metadata__ occurs twice or does not map "
-                               "strings to strings",
+                               "%s: __metadata__ occurs twice or does not map strings to strings",
                                path);
             metadata = true;
             continue;
@@ -13383,16 +13380,21 @@ static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file 
     return status;
 }
 
-/* Fills the model's weights, or its adapters, from a file. */
+/* Fills the model's weights, or its adapters, from an open file. */
+static r2_status r2__fill_model(r2_ctx *ctx, const r2__tensor_file *file, const r2_model *model,
+                                bool adapters) {
+    int64_t n = 0;
+    r2__named *list = r2__list(ctx, model, adapters, &n);
+    r2_status status = list ? r2__fill_tensors(ctx, file, list, n) : ctx->status;
+    r2_release(ctx, list);
+    return status;
+}
 static r2_status r2__load_tensors(r2_ctx *ctx, r2_model *model, bool adapters, const char *path) {
     r2__tensor_file file;
-    int64_t n = 0;
     r2_status status = r2__check_own_weights(ctx, model, path);
     if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
     if (status != R2_OK) return status;
-    r2__named *list = r2__list(ctx, model, adapters, &n);
-    status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
-    r2_release(ctx, list);
+    status = r2__fill_model(ctx, &file, model, adapters);
     r2__tensor_close(ctx, &file);
     return status;
 }
@@ -13696,17 +13698,11 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
 static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
                                  r2_model_config *config, bool with_grad) {
     r2__tensor_file file;
-    r2__named *list = NULL;
-    int64_t n = 0;
     if (r2__tensor_open(ctx, path, &file) != R2_OK) return ctx->status;
     config->tied = !r2__find_stored(&file, "lm_head.weight");
     r2_status status = r2__check_room(ctx, path, config, file.text.len);
     if (status == R2_OK) status = r2_model_init(ctx, model, config, with_grad);
-    if (status == R2_OK) {
-        list = r2__list(ctx, model, false, &n);
-        status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
-    }
-    r2_release(ctx, list);
+    if (status == R2_OK) status = r2__fill_model(ctx, &file, model, false);
     r2__tensor_close(ctx, &file);
     return status;
 }
@@ -13941,8 +13937,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
     cJSON_Delete(json);
     if (!good)
         return r2_fail(ctx, R2_FORMAT,
-                       "%s: expected the fields and buckets of this run, found "
-                       "those of another",
+                       "%s: expected the fields and buckets of this run, found those of another",
                        path);
     *codebook = loaded;
     return R2_OK;
