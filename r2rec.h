@@ -8532,7 +8532,8 @@ static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text) {
     return status;
 }
 
-static int r2__by_key(const void *a, const void *b) {
+/* Of texts, and of structs that begin with one. */
+static int r2__by_name(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
@@ -8546,7 +8547,7 @@ static r2_status r2__json_once(r2_ctx *ctx, const cJSON *value, const char *path
         if (key) key[k++] = item->string;
         status = r2__json_once(ctx, item, path);
     }
-    if (key) qsort(key, (size_t)k, sizeof *key, r2__by_key);
+    if (key) qsort(key, (size_t)k, sizeof *key, r2__by_name);
     for (uint64_t i = 1; i < k && status == R2_OK; ++i)
         if (!strcmp(key[i - 1], key[i]))
             status = r2_fail(ctx, R2_FORMAT, "%s: the key \"%.60s\" occurs twice", path, key[i]);
@@ -9107,11 +9108,6 @@ static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const
     return R2_OK;
 }
 
-static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const r2_status status = r2__check_sequences(ctx, model, batch);
-    return status == R2_OK ? r2__check_predictions(ctx, model, batch) : status;
-}
-
 static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
                                     int64_t n_prompt, const int64_t *begin, const int32_t *token) {
     const int32_t V = model->config.n_vocab;
@@ -9509,11 +9505,6 @@ static bool r2__date(r2__slice text, double *seconds) {
     return true;
 }
 
-/* A number or a date; a date is in seconds, a number in the unit of the file. */
-static bool r2__time(r2__slice text, double *time) {
-    return r2__number(text, time) || r2__date(text, time);
-}
-
 /* ---- records: up to four wanted fields of a line, in any format ---- */
 
 #define R2__WANTED 4
@@ -9832,7 +9823,8 @@ static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice lin
         source->column[w] = w < table->n_fields ? w : -1;
     }
     if (ratings && ((source->column[2] >= 0 && !r2__number(field[source->column[2]], &x)) ||
-                    (source->column[3] >= 0 && !r2__time(field[source->column[3]], &x)) ||
+                    (source->column[3] >= 0 && !r2__number(field[source->column[3]], &x) &&
+                     !r2__date(field[source->column[3]], &x)) ||
                     (!given && table->n_fields == 2 && !r2__number(field[0], &x) &&
                      !r2__number(field[1], &x))))
         return r2__bad_line(ctx, &table->lines,
@@ -12795,10 +12787,6 @@ r2_lora_config r2_lora_config_default(void) {
     return c;
 }
 
-static float r2__lora_scale(const r2_lora *lora) {
-    return lora->config.alpha / (float)lora->config.rank;
-}
-
 /* The adapters of a projection of a layer; n = 0: it has none. */
 static r2_adapters r2__adapters_of(const r2_model *model, r2__projection p, int64_t layer) {
     const r2_lora *lora = model->lora;
@@ -12807,7 +12795,7 @@ static r2_adapters r2__adapters_of(const r2_model *model, r2__projection p, int6
     memset(&all, 0, sizeof all);
     all.n_in = model->tensor[p.first].cols;
     all.rank = lora->config.rank;
-    all.scale = r2__lora_scale(lora);
+    all.scale = lora->config.alpha / (float)lora->config.rank;
     all.scratch = lora->scratch;
     for (int id = (int)p.first; id <= (int)p.last; ++id) {
         const r2_tensor *t = &model->tensor[id];
@@ -13076,15 +13064,9 @@ static r2__named *r2__list(r2_ctx *ctx, const r2_model *model, bool adapters, in
     return list;
 }
 
-static bool r2__little_endian(void) {
-    const uint16_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    return first == 1;
-}
-
 static void r2__append_floats(r2_ctx *ctx, r2_text *text, const float *w, int64_t n) {
-    if (r2__little_endian()) {
+    const uint16_t one = 1;
+    if (*(const unsigned char *)&one) { /* little endian, as the file is */
         r2_text_add(ctx, text, (const char *)w, (size_t)n * sizeof *w);
         return;
     }
@@ -13184,12 +13166,7 @@ static int r2__by_begin(const void *a, const void *b) {
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
-/* Of structs that begin with a name. */
-static int r2__by_name(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Sorts such structs; no name may occur twice. */
+/* Sorts structs that begin with a name; none may occur twice. */
 static r2_status r2__sort_names(r2_ctx *ctx, const char *path, void *list, size_t n, size_t size) {
     const char *at = (const char *)list;
     qsort(list, n, size, r2__by_name);
@@ -16079,11 +16056,6 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
     }
 }
 
-/* Whether two ratings are at most one answer level apart. */
-static bool r2__ratings_agree(const r2_data *data, float a, float b) {
-    return 4.0f * fabsf(a - b) <= data->rating_max - data->rating_min;
-}
-
 /* Adds what a trace says of edge `edge` of chain c. */
 static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int32_t edge,
                                r2_text *out) {
@@ -16098,10 +16070,9 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
         return;
     }
     r2__english_edge(ctx, task->config, task->evidence, c, edge, out);
-    if (edge == 2)
-        r2_text_addf(ctx, out,
-                     r2__ratings_agree(data, chain->r1, chain->r2) ? ", so they agree"
-                                                                   : ", so they differ");
+    /* they agree when they are at most one answer level apart */
+    const bool agree = 4.0f * fabsf(chain->r1 - chain->r2) <= data->rating_max - data->rating_min;
+    if (edge == 2) r2_text_addf(ctx, out, agree ? ", so they agree" : ", so they differ");
 }
 
 /* Adds the conclusion. A guided trace knows its answer; but it says of the facts what an unguided
@@ -16772,8 +16743,7 @@ static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field
 static bool r2__is_cited(const char *output, const r2__fact *fact) {
     r2__slice word;
     while (r2__next_word(&output, &word))
-        if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
-            return true;
+        if (r2__same(word, fact->word)) return true;
     return false;
 }
 
@@ -17662,7 +17632,9 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
                      float *entropy) {
     struct r2__parts *parts = model->parts;
     r2_status status = R2_OK;
-    if (r2__check_batch(ctx, model, batch) != R2_OK) return ctx->status;
+    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
+        r2__check_predictions(ctx, model, batch) != R2_OK)
+        return ctx->status;
     if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
     if (!parts) return ctx->status;
     r2__cut_batch(parts, batch);
