@@ -143,17 +143,12 @@ typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, i
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
-/* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
-   0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
-   It may lower *size, the bytes of a READ or WRITE: the rest follows. */
+/* File hook, to watch files or to make an operation fail in a test: asked before every operation on
+   the file `path` (a renamed one: its new name). Returns 0, or the error (errno.h) with which it
+   fails instead; after EINTR it is tried again. May lower *size, the bytes of a READ or WRITE. */
 typedef enum r2_file_op { /* SYNC: to the disk, before a rename */
-                          R2_FILE_OPEN = 0,
-                          R2_FILE_READ,
-                          R2_FILE_WRITE,
-                          R2_FILE_SYNC,
-                          R2_FILE_CLOSE,
-                          R2_FILE_RENAME,
-                          R2_FILE_REMOVE
+    R2_FILE_OPEN = 0, R2_FILE_READ, R2_FILE_WRITE, R2_FILE_SYNC, R2_FILE_CLOSE, R2_FILE_RENAME,
+    R2_FILE_REMOVE
 } r2_file_op;
 typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
 
@@ -837,7 +832,7 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of a word, or -1. Only reads: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
-/* Adds the ids of `len` bytes of text. Errors: R2_FORMAT names the unknown word. */
+/* Adds the ids of `len` bytes of text; only reads. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) with single spaces. R2_ARGUMENT, nothing added: an id out of range. */
@@ -1509,16 +1504,9 @@ typedef struct r2_rng {
 /* Two streams never share numbers. Two uses of one stream share them if seed and index are the
    same: SFT and GRPO shuffle with BATCH, so the same seed gives both the same order. */
 typedef enum r2_stream { /* USER: the caller's own; SPLIT: reserved, splits use r2_hash */
-                         R2_STREAM_USER = 0,
-                         R2_STREAM_SPLIT,
-                         R2_STREAM_CANDIDATES,
-                         R2_STREAM_CHAINS,
-                         R2_STREAM_NEGATIVES,
-                         R2_STREAM_TEACHER,
-                         R2_STREAM_INIT,
-                         R2_STREAM_BATCH,
-                         R2_STREAM_SAMPLE,
-                         R2_STREAM_BOOTSTRAP
+    R2_STREAM_USER = 0, R2_STREAM_SPLIT, R2_STREAM_CANDIDATES, R2_STREAM_CHAINS,
+    R2_STREAM_NEGATIVES, R2_STREAM_TEACHER, R2_STREAM_INIT, R2_STREAM_BATCH, R2_STREAM_SAMPLE,
+    R2_STREAM_BOOTSTRAP
 } r2_stream;
 
 /* The four words of Philox4x32-10 for one counter and key (known answers: Random123). */
@@ -1928,7 +1916,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors, without adapters that are not merged. Errors: R2_IO. */
+/* Writes config.json and model.safetensors into an existing directory, as r2_model_save does. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -2260,7 +2248,6 @@ int64_t r2_data_item(const r2_data *data, const char *key) {
 
 /* ---- splits ---- */
 
-/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
@@ -2463,7 +2450,6 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
     return n;
 }
 
-/* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
                                 const r2_negatives *negatives, const uint8_t *warm) {
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
@@ -2477,7 +2463,6 @@ static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target ta
     }
 }
 
-/* An empty set of a given shape. */
 static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
                                       int64_t n_per_case) {
     uint64_t cells;
@@ -2762,7 +2747,6 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ---- the index: edges in order of time ---- */
 
-/* An edge of user u and its place in time. */
 static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, int64_t u,
                                   int64_t e) {
     const r2_graph *g = index->graph;
@@ -2908,7 +2892,6 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     memset(index, 0, sizeof *index);
 }
 
-/* The user of an edge. */
 static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
     int64_t user = 0, end = g->n_users;
     R2__SEARCH(user, end, u, g->user_begin[u + 1] <= edge);
@@ -3007,7 +2990,6 @@ typedef struct r2__history {
     const r2_index *index;
     uint32_t user;
     r2__hidden hidden;
-    int32_t end;       /* interactions before the question, the hidden ones included           */
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
@@ -3034,16 +3016,13 @@ static int64_t r2__degree_without(const r2__history *h, uint32_t item) {
 
 static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
                              const r2_question *question) {
-    uint64_t n;
     h->index = index;
     h->user = question->user;
     h->hidden = r2__without_target(index, question);
-    h->end = question->n_history;
     h->length = question->n_history - h->hidden.n_places;
-    n = (uint64_t)h->length;
-    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, n);
-    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, n);
-    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, n + 1);
+    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, h->length);
+    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, h->length);
+    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, h->length + 1);
     h->place_of = R2__ARENA_NEW(ctx, &h->memory, int32_t, index->graph->n_items);
     if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
@@ -3063,36 +3042,8 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
-   placing, which leaves it at the end of u, the beginning of u + 1. */
-static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
-    const r2_graph *g = h->index->graph;
-    const uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
-    if (!begin) return false;
-    for (int pass = 0; pass < 2; ++pass) {
-        for (int32_t p = 0; p < h->length; ++p) {
-            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
-            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
-                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
-                if (u1 == h->user || u1 == h->hidden.left_out) continue;
-                if (pass == 0) {
-                    begin[u1 + 2]++;
-                } else {
-                    const r2__path path = {p, h->index->position[e], (int64_t)e};
-                    h->path[begin[u1 + 1]++] = path;
-                }
-            }
-        }
-        if (pass == 1) break;
-        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
-                                             sizeof *h->path);
-        if (!h->path) return false;
-    }
-    h->path_begin = begin;
-    return true;
-}
+/* Lists the paths to everybody, for whom r2__paths_over then need not look: [E9]. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h);
 
 /* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
    they stay valid until the next call. */
@@ -3189,7 +3140,6 @@ static uint32_t r2__last_key(const r2__history *h, uint32_t item) {
     return n <= most ? UINT32_MAX : (uint32_t)((double)most / (double)n * (double)UINT32_MAX);
 }
 
-/* How many chains n paths over one person make. */
 static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
 }
@@ -3982,7 +3932,6 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 
 /* ---- training questions ---- */
 
-/* What training questions are drawn from. */
 typedef struct r2__draw {
     const r2_index *index;
     const r2_draw_config *config;
@@ -4063,9 +4012,9 @@ static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_
         group[k].n_history = (int32_t)place;
         group[k].future = g->n_edges - d->index->rank[edge];
         group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
-        while (k > 0 &&
-               (r2_graph_find(g, user, group[k].item) >= 0 || !r2__is_warm(d, group[k].item, 0) ||
-                (!repeats && r2__is_repeated(group, k))))
+        while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
+                         !r2__is_warm(d, group[k].item, 0) ||
+                         (!repeats && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
@@ -4168,7 +4117,6 @@ r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t
     return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
 }
 
-/* The step that evidence is about. */
 static int32_t r2__step(const r2_evidence *evidence) {
     return evidence->step ? evidence->step : R2_STEP_ASK;
 }
@@ -4210,7 +4158,6 @@ static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int
     return n_chains;
 }
 
-/* What a codebook is fitted to. */
 typedef struct r2__fit {
     const r2_evidence *evidence; /* (n) */
     const uint8_t *observed;     /* (n) */
@@ -4470,7 +4417,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
    Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
-   total is the sum of the weights so far. */
+   total is the sum of the weights so far. A thought has three words and weighs three facts, so each
+   looks back the same distance. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
@@ -4852,7 +4800,6 @@ static inline int64_t r2__first_query(const r2_attention *shape, int32_t s) {
     return shape->first ? shape->first[s] : shape->seq_begin[s];
 }
 
-/* The row of key j. */
 static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
     return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
 }
@@ -5136,8 +5083,9 @@ r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *con
     r2__lay_out(model);
     model->param = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
     model->rope = R2__ARENA_NEW(ctx, &model->memory, float,
-                                (int64_t)config->n_ctx *(config->d_model / config->n_head));
-    if (with_grad) model->grad = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
+                                (int64_t)config->n_ctx * (config->d_model / config->n_head));
+    if (with_grad)
+        model->grad = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
     if (!model->param || !model->rope || (with_grad && !model->grad)) {
         r2_model_free(ctx, model);
         return ctx->status;
@@ -5191,7 +5139,7 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
    before: the backward pass computes them again. A model that is not trained has one set of buffers
    for all layers, in which x, mid and the next layer's x are one. */
 
-typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_after) */
+typedef struct r2__acts { /* of one layer: R rows, T = R after attention, in [E4] fewer */
     float *x;             /* (R, d_model) the residual stream on entry        */
     float *n, *rstd1;     /* (R, d_model), (R) its norm                       */
     float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
@@ -5203,29 +5151,30 @@ typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_a
 
 struct r2__work {
     r2_arena memory;
-    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]         */
-    int64_t n_rows;    /* R                                                            */
-    int32_t *position; /* (R) of a row in its sequence                                 */
-    int32_t *first;    /* (n_seq) the first row of a sequence that is predicted from   */
-    int64_t n_words;   /* N: different tokens of the batch                             */
-    int32_t *word;     /* (N) each of them once                                        */
-    int32_t *word_of;  /* (R) where the token of a row is in `word`                    */
-    int64_t n_last;    /* U: rows that are predicted from                              */
-    int32_t *row;      /* (U) which rows                                               */
+    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]           */
+    int64_t n_rows;    /* R                                                              */
+    int32_t *position; /* (R) of a row in its sequence                                   */
+    int64_t n_last;    /* U: rows that are predicted from                                */
+    int32_t *row;      /* (U) which rows                                                 */
     int64_t *begin;    /* (U + 1) predictions begin[i] .. begin[i + 1] - 1 are of row[i] */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model)               */
-    float *words;      /* (N, cols of qkv) first layer: of each word, before rope      */
-    float *scratch;    /* of attention                                                 */
-    float *normed, *rstd, *lse, *entropy; /* (U, ..) after the last layer            */
-    float *logits;                        /* (chunk, n_vocab)                        */
-    int64_t chunk;                        /* rows of logits made at a time           */
-    float *dx, *dn, *datt, *dqkv, *dact;  /* gradients, of one layer                 */
-    float *dlast, *dnormed;               /* (U, d_model)                            */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x                              */
+    float *last;       /* (U, d_model) the rows that are predicted from, after all layers */
+    float *normed, *rstd, *lse, *entropy; /* (U, ..)                                     */
+    float *logits;                        /* (chunk, n_vocab)                            */
+    int64_t chunk;                        /* rows of logits made at a time               */
+    float *scratch;                       /* of attention                                */
+    float *dx, *dn, *datt, *dqkv, *dact;  /* gradients, of one layer                     */
+    float *dlast, *dnormed;               /* (U, d_model)                                */
+    /* of [E4] */
+    int32_t *first;          /* (n_seq) the first row of a sequence that is predicted from */
+    int64_t n_words;         /* N: different tokens of the batch                         */
+    int32_t *word, *word_of; /* (N) each once; (R) where the token of a row is in `word` */
+    float *words;            /* (N, cols of qkv) first layer: of each word, before rope  */
     /* of [E9], which makes the room and numbers the rows */
     int64_t max_rows, max_pred, max_scratch; /* room for so many rows, predictions, floats */
     bool recompute, trains;                  /* the model that the room was laid out for   */
     const r2_lora *lora;
-    int32_t *seq_begin, *pred_row, *found; /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
+    int32_t *seq_begin, *pred_row, *found; /* (n_seq + 1), (n_pred), (n_vocab) scratch     */
 };
 
 /* Floats of a row of queries, keys and values. */
@@ -5309,94 +5258,20 @@ static const float *r2__head(const r2_model *model) {
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
                                      const bool *branch) {
     const r2_model_config *c = &model->config;
-    const r2_attention shape = {n_seq, c->n_head, c->n_kv_head, c->d_model / c->n_head,
-                                begin, branch,    NULL};
+    const r2_attention shape = {
+        n_seq, c->n_head, c->n_kv_head, c->d_model / c->n_head, begin, branch, NULL};
     return shape;
 }
 
-/* Two kinds of rows need not be computed. Queries, keys and values of the first layer depend on the
-   token alone until rope turns them: they are computed for N different tokens, then spread over R
-   rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
-   Spreading and choosing rows is what r2_embed_fwd does to a table. */
-static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
-
-static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
-    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
-}
-
-/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
-static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
-                            const float *from) {
+/* The rows that are predicted from: logits(U,V) = head rmsnorm(last), logp = log-softmax of logits;
+   some rows at a time. */
+static void r2__head_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, float *logp,
+                         float *entropy) {
     const struct r2__work *w = m->work;
-    const int64_t C = m->config.d_model;
-    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
-    else r2__copy(to, from, w->n_rows * C);
-}
+    const int64_t U = w->n_last, C = m->config.d_model, V = m->config.n_vocab;
 
-/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
-static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
-                                const float *dto) {
-    const struct r2__work *w = m->work;
-    const int64_t C = m->config.d_model;
-    if (dfrom == dto) return; /* all rows */
-    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
-    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
-}
-
-/* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
-static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
-    const r2_model_config *c = &m->config;
-    const struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
-    const int64_t qkv_cols = r2__qkv_cols(c);
-    float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
-
-    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
-    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
-    r2__project(ctx, m, r2__qkv, l, qkv, a->n, N);
-    if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
-    if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
-    r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, 1);
-}
-
-/* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass
-   runs single layers again when activations are not kept: then without the head (logp NULL).
-   R rows, U of which are predicted from; C = d_model, F = d_ff, V = n_vocab. */
-static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
-                            int32_t first, int32_t end, float *logp, float *entropy) {
-    const r2_model_config *c = &m->config;
-    struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff, V = c->n_vocab;
-    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
-    const float eps = c->norm_eps;
-
-    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
-    for (int32_t l = first; l < end; ++l) {
-        const int64_t T = r2__rows_after(m, l);
-        const r2__acts *a = &w->layer[l];
-        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
-
-        /* mid = x + Wo attention(qkv) */
-        r2__qkv_fwd(ctx, m, l, a);
-        shape.first = r2__is_last(m, l) ? w->first : NULL;
-        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
-        r2__choose_rows(ctx, m, l, att, a->att);
-        r2__choose_rows(ctx, m, l, a->mid, a->x);
-        r2__project(ctx, m, r2__out, l, a->mid, att, T);
-
-        /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
-        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, T);
-        r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
-        r2__copy(next, a->mid, T * C);
-        r2__project(ctx, m, r2__down, l, next, a->act, T);
-    }
-    if (!logp) return;
-
-    /* logits = head rmsnorm(x), logp = log-softmax of logits; some rows at a time */
-    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->layer[end].x, r2_weight(m, R2_FINAL_NORM, 0), U, C,
-                   eps);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(m, R2_FINAL_NORM, 0), U, C,
+                   m->config.norm_eps);
     for (int64_t i = 0; i < U; i += w->chunk) {
         const int64_t n = U - i < w->chunk ? U - i : w->chunk;
         r2_matmul(ctx, R2_NT, n, V, C, w->normed + i * C, C, r2__head(m), C, w->logits, V, false);
@@ -5410,33 +5285,7 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     }
 }
 
-/* Backward of r2__qkv_fwd: from w->dqkv, adds to w->dx; in the first layer, to the embedding. */
-static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
-    const r2_model_config *c = &m->config;
-    const struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
-    const int64_t qkv_cols = r2__qkv_cols(c);
-    float *dqkv = l == 0 ? a->qkv : w->dqkv, *x = l == 0 ? a->att : a->x;
-    float *dx = l == 0 ? w->datt : w->dx;
-    float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
-    float *dbias = r2__trained(m, R2_BQ, l);
-
-    r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, -1);
-    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
-    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
-    if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
-    if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
-    if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
-    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n, N);
-    if (!dn) return;
-    if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
-                   a->rstd1, N, C);
-    if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
-}
-
-/* Backward of the head: the gradients of the U rows of the residual stream after the last layer. */
+/* Its backward: dlast(U,C). */
 static void r2__head_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
                          const float *dlogp) {
     const struct r2__work *w = m->work;
@@ -5454,46 +5303,85 @@ static void r2__head_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *b
     }
     memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
     r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed,
-                   w->layer[m->config.n_layer].x, r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
+                   w->last, r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
 }
 
-/* Backward: the same in reverse. The gradient of the residual stream is first in w->dlast, of U
-   rows, and below the last layer's attention in w->dx, of R. */
-static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
-                            const float *dlogp) {
+/* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass runs
+   single layers again when activations are not kept: then without the head (logp NULL). R rows, C =
+   d_model, F = d_ff. [E4] leaves out the rows that nothing reads. */
+static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            int32_t first, int32_t end, float *logp, float *entropy);
+R2__PLAIN(void, r2__decoder_fwd)
+(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, int32_t first, int32_t end,
+ float *logp, float *entropy) {
     const r2_model_config *c = &m->config;
-    struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
-    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff, cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const int32_t n_turned = c->n_head + c->n_kv_head;
+
+    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
+    for (int32_t l = first; l < end; ++l) {
+        const r2__acts *a = &w->layer[l];
+        const float *gain1 = r2_weight(m, R2_ATTN_NORM, l), *gain2 = r2_weight(m, R2_FFN_NORM, l);
+
+        /* mid = x + Wo attention(rope(Wqkv n + b)), n = rmsnorm(x) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd1, a->x, gain1, R, C, c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n, R);
+        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, cols);
+        r2_rope(ctx, a->qkv, cols, w->position, m->rope, R, n_turned, shape.d_head, 1);
+        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
+        r2__copy(a->mid, a->x, R * C);
+        r2__project(ctx, m, r2__out, l, a->mid, a->att, R);
+
+        /* the next x = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, gain2, R, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, R);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+        r2__copy(w->layer[l + 1].x, a->mid, R * C);
+        r2__project(ctx, m, r2__down, l, w->layer[l + 1].x, a->act, R);
+    }
+    if (!logp) return;
+    r2_embed_fwd(ctx, w->last, w->layer[end].x, w->row, w->n_last, C); /* chooses rows */
+    r2__head_fwd(ctx, m, batch, logp, entropy);
+}
+
+/* Backward: the same in reverse. w->dx is the gradient of the residual stream. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp);
+R2__PLAIN(void, r2__decoder_bwd)
+(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff, cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const int32_t n_turned = c->n_head + c->n_kv_head;
     float *dembed = r2__trained(m, R2_EMBED, 0);
 
     r2__head_bwd(ctx, m, batch, dlogp);
+    memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
+    r2_embed_bwd(ctx, w->dx, w->dlast, w->row, w->n_last, C);
     for (int32_t l = c->n_layer - 1; l >= 0; --l) {
-        const bool last = r2__is_last(m, l);
-        const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
-        float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
-        float *att = last ? w->dnormed : a->att;
+        const float *gain1 = r2_weight(m, R2_ATTN_NORM, l), *gain2 = r2_weight(m, R2_FFN_NORM, l);
+        float *dgain1 = r2__trained(m, R2_ATTN_NORM, l), *dgain2 = r2__trained(m, R2_FFN_NORM, l);
+        float *dbias = r2__trained(m, R2_BQ, l);
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
-        else if (!last) { /* the last layer's are still there */
-            r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
-            r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C,
-                           c->norm_eps);
-        }
 
-        r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
-        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, T, F); /* a->gu is its gradient now */
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, T);
-        r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
-                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, gain2, R, C, c->norm_eps);
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act, R);
+        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, R, F); /* a->gu is its gradient now */
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, R);
+        r2_rmsnorm_bwd(ctx, w->dx, dgain2, w->dn, a->mid, gain2, a->rstd2, R, C);
 
-        r2__choose_rows(ctx, m, l, att, a->att);
-        r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
-        r2__choose_rows_bwd(ctx, m, w->dx, dx);
-        r2__choose_rows_bwd(ctx, m, w->datt, datt);
-        shape.first = last ? w->first : NULL;
+        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att, R);
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
-        r2__qkv_bwd(ctx, m, l, a);
+        r2_rope(ctx, w->dqkv, cols, w->position, m->rope, R, n_turned, shape.d_head, -1);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd1, a->x, gain1, R, C, c->norm_eps);
+        if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, cols);
+        r2__project_bwd(ctx, m, r2__qkv, l, w->dn, w->dqkv, a->n, R);
+        r2_rmsnorm_bwd(ctx, w->dx, dgain1, w->dn, a->x, gain1, a->rstd1, R, C);
     }
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
@@ -5577,14 +5465,14 @@ typedef struct r2__training {
     const char *name;
     r2_model *model;
     const r2_examples *ex;
-    const void *config; /* r2_sft_config or r2_grpo_config                              */
+    const void *config;       /* r2_sft_config or r2_grpo_config                              */
     void (*tell)(const void *config, const void *report); /* calls the on_step of the config  */
     size_t report_size;
     int64_t step, n_steps;
     int32_t groups, patience; /* in a step; n_worse that ends the training, 0: none           */
     uint64_t seed;
-    int32_t *order;  /* of the groups, in this epoch                                 */
-    r2_arena memory; /* of this struct and the one around it                         */
+    int32_t *order;           /* of the groups, in this epoch                                 */
+    r2_arena memory;          /* of this struct and the one around it                         */
     r2_adamw opt;
     float *kept;       /* the best weights so far; before any were measured, those before the last
                           update                                                              */
@@ -5640,7 +5528,6 @@ static int64_t r2__next_group(r2__training *t, int64_t g) {
     return (int64_t)t->order[drawn % n_groups] * t->ex->group;
 }
 
-/* Updates the weights from their gradient. */
 static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
     const r2_model *model = t->model;
     float *param = r2__trained_params(model);
@@ -5696,7 +5583,7 @@ static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_
     out->token = R2__NEW(ctx, int32_t, cells);
     out->logp = R2__NEW(ctx, float, cells);
     out->length = R2__NEW(ctx, int32_t, n);
-    out->watch_logp = R2__NEW(ctx, float, n *(uint64_t)c->n_watch);
+    out->watch_logp = R2__NEW(ctx, float, n * (uint64_t)c->n_watch);
     if (!out->token || !out->logp || !out->length || !out->watch_logp) {
         r2_generation_free(ctx, out);
         return ctx->status;
@@ -5724,7 +5611,6 @@ static inline int32_t r2__sample_plain(const float *x, int64_t n, float temperat
     return best; /* rounding left a rest */
 }
 
-/* The state of one output. */
 typedef struct r2__decoding {
     const r2_ctx *ctx;
     const r2_model *model;
@@ -5784,7 +5670,6 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
-/* Whether an output has come to its end. */
 static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
     return c->n_stop > 0 && length >= c->n_stop &&
            !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
@@ -5951,8 +5836,7 @@ r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *c
         memset(examples, 0, sizeof *examples);
         return r2_fail(ctx, R2_ARGUMENT,
                        "examples: teacher is given and prompt.words = %d, expected compact words: "
-                       "other traces come from records",
-                       (int)config->prompt.words);
+                       "other traces come from records", (int)config->prompt.words);
     }
     return r2__examples_make(ctx, examples, &from, n, config->group);
 }
@@ -6173,7 +6057,6 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
     report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
-/* One r2_sft. */
 typedef struct r2__sft {
     r2__training base;
     const r2_sft_config *config;
@@ -6444,7 +6327,6 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, co
     p->n++;
 }
 
-/* The text of example e's prompt. */
 static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
     const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
@@ -6466,7 +6348,6 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32
 
 /* ---- the loop ---- */
 
-/* One output of a rollout. */
 typedef struct r2__rl_sample {
     int64_t example;
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
@@ -6477,7 +6358,6 @@ typedef struct r2__rl_sample {
     r2_check check;
 } r2__rl_sample;
 
-/* The state of one r2_grpo. */
 typedef struct r2__grpo {
     r2__training base;
     r2_model reference;
@@ -6598,7 +6478,6 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     return status;
 }
 
-/* The step's statistics of all samples. */
 static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
     double n = (double)rl->n_sample, square = 0.0;
@@ -6618,7 +6497,6 @@ static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     report->majority_answer = (double)most / n;
 }
 
-/* Advantages of all samples, prompt by prompt. */
 static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
     const int32_t n = rl->config->n_samples;
     double reward[64], advantage[64];
@@ -6699,7 +6577,6 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
-/* Whether the model still gives probabilities. */
 static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
     for (int32_t j = 0; j < rl->b.n_pred; ++j)
         if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->base, "a log-probability", NULL);
@@ -7488,9 +7365,8 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
         status = r2__run_ask(ctx, run, &run->valid, n_cases, group, true, question);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         const int64_t row = r2_data_find(data, question[q].user, question[q].item);
-        question[q].answer = q % group ? 0
-                                       : r2_answer_level(data->rating[row], data->rating_min,
-                                                         data->rating_max);
+        question[q].answer =
+            q % group ? 0 : r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     if (status == R2_OK) status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
@@ -11017,7 +10893,7 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 /* ============================================================================ [E4] kernels ====
-   In and out: what the ops of [M7] take and give, from which they differ by rounding.
+   In and out: what ops and decoder of [M7] and `deep` of [M4] take and give, but for rounding.
 
    Time goes into three places, and each has one remedy: sums stay in vector registers while k runs
    (products), several rows of queries share what is read of the keys (attention), and exp is a
@@ -11028,7 +10904,8 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
        c in tiles of R2__TILE_ROWS x 2 vectors
 
    exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
-   (test_ops.c). Work is divided over outputs: every sum has one order for any number of threads. */
+   (test_ops.c). The decoder leaves out rows that nothing reads. Work is divided over outputs: every
+   sum has one order for any number of threads. */
 
 #if !defined(R2_REFERENCE)
 
@@ -12126,6 +12003,153 @@ void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, con
         const r2__range i = r2__share(n, R2__LANES, t, threads);
         r2__adamw_range(f, w + i.begin, g + i.begin, m + i.begin, v + i.begin, i.end - i.begin);
     }
+}
+
+/* ---- the decoder without the rows that nothing reads ---- */
+
+/* Two kinds of rows need not be computed. Queries, keys and values of the first layer depend on the
+   token alone until rope turns them: they are computed for N different tokens, then spread over R
+   rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
+   Spreading and choosing rows is what r2_embed_fwd does to a table. */
+static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
+
+static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
+    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
+}
+
+/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
+static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
+                            const float *from) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
+    else r2__copy(to, from, w->n_rows * C);
+}
+
+/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
+static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
+                                const float *dto) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (dfrom == dto) return; /* all rows */
+    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
+    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
+}
+
+/* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
+static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
+
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    r2__project(ctx, m, r2__qkv, l, qkv, a->n, N);
+    if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
+    if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
+    r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, 1);
+}
+
+static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            int32_t first, int32_t end, float *logp, float *entropy) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const float eps = c->norm_eps;
+
+    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
+    for (int32_t l = first; l < end; ++l) {
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
+
+        /* mid = x + Wo attention(qkv) */
+        r2__qkv_fwd(ctx, m, l, a);
+        shape.first = r2__is_last(m, l) ? w->first : NULL;
+        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__choose_rows(ctx, m, l, a->mid, a->x);
+        r2__project(ctx, m, r2__out, l, a->mid, att, T);
+
+        /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, T);
+        r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+        r2__copy(next, a->mid, T * C);
+        r2__project(ctx, m, r2__down, l, next, a->act, T);
+    }
+    if (logp) r2__head_fwd(ctx, m, batch, logp, entropy);
+}
+
+/* Backward of r2__qkv_fwd: from w->dqkv, adds to w->dx; in the first layer, to the embedding. */
+static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *dqkv = l == 0 ? a->qkv : w->dqkv, *x = l == 0 ? a->att : a->x;
+    float *dx = l == 0 ? w->datt : w->dx;
+    float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
+    float *dbias = r2__trained(m, R2_BQ, l);
+
+    r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, -1);
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
+    if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
+    if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
+    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n, N);
+    if (!dn) return;
+    if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
+    r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
+                   a->rstd1, N, C);
+    if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
+}
+
+/* The gradient of the residual stream is first in w->dlast, of U rows, and below the last layer's
+   attention in w->dx, of R. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    float *dembed = r2__trained(m, R2_EMBED, 0);
+
+    r2__head_bwd(ctx, m, batch, dlogp);
+    for (int32_t l = c->n_layer - 1; l >= 0; --l) {
+        const bool last = r2__is_last(m, l);
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
+        float *att = last ? w->dnormed : a->att;
+        if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
+        else if (!last) { /* the last layer's are still there */
+            r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+            r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C,
+                           c->norm_eps);
+        }
+
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
+        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, T, F); /* a->gu is its gradient now */
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, T);
+        r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
+                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
+
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
+        r2__choose_rows_bwd(ctx, m, w->dx, dx);
+        r2__choose_rows_bwd(ctx, m, w->datt, datt);
+        shape.first = last ? w->first : NULL;
+        r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
+        r2__qkv_bwd(ctx, m, l, a);
+    }
+    if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
 
 /* ---- `deep` of several views at once ---- */
@@ -17227,6 +17251,39 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
 }
 
+/* ---- what u0 shares with everybody ---- */
+
+/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
+   placing, which leaves it at the end of u, the beginning of u + 1. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
+    const r2_graph *g = h->index->graph;
+    const uint64_t n_users = (uint64_t)g->n_users;
+    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
+    if (!begin) return false;
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int32_t p = 0; p < h->length; ++p) {
+            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
+            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
+                if (u1 == h->user || u1 == h->hidden.left_out) continue;
+                if (pass == 0) {
+                    begin[u1 + 2]++;
+                } else {
+                    const r2__path path = {p, h->index->position[e], (int64_t)e};
+                    h->path[begin[u1 + 1]++] = path;
+                }
+            }
+        }
+        if (pass == 1) break;
+        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
+        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+                                             sizeof *h->path);
+        if (!h->path) return false;
+    }
+    h->path_begin = begin;
+    return true;
+}
+
 /* ---- uniform chains without a list of them ---- */
 
 /* Places of u0 and of the person left out among the users of an item, ascending; their number. */
@@ -17418,6 +17475,11 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
     const r2_model_config *c = &model->config;
     const bool shared = !w->trains || w->recompute;
     const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
+#if defined(R2_REFERENCE)
+    const int64_t rows_last = w->max_rows; /* all rows of the last layer are computed */
+#else
+    const int64_t rows_last = most_last;
+#endif
     w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
                                           sizeof *w->layer);
     if (!w->layer) {
@@ -17425,8 +17487,8 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
-        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
+        const int64_t after = l > 0 && l == c->n_layer - 1 ? rows_last : w->max_rows;
+        const int64_t rows = l < c->n_layer ? w->max_rows : rows_last;
         float *x = l > 0 && l < c->n_layer && !w->trains
                        ? w->layer[0].x
                        : r2__floats(ctx, &w->memory, rows, c->d_model, good);
@@ -17438,6 +17500,8 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         if (!w->trains) w->layer[l].mid = x;
     }
     if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
+    w->last = rows_last == most_last ? w->layer[c->n_layer].x
+                                     : r2__floats(ctx, &w->memory, most_last, c->d_model, good);
 }
 
 static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
