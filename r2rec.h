@@ -111,7 +111,7 @@
 
 #if defined(__GNUC__) /* arguments are checked against the format */
 #define R2__PRINTF(text, first) __attribute__((format(printf, text, first)))
-#define R2__COLD                __attribute__((cold)) /* is rarely called: short code around it */
+#define R2__COLD                __attribute__((cold)) /* rarely called: short code around it */
 #else
 #define R2__PRINTF(text, first)
 #define R2__COLD
@@ -1484,7 +1484,7 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
 /* Adds bytes, or a printf-style text. A failed allocation sets text->failed and ctx->status. */
 void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
-void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) R2__PRINTF(3, 4) R2__COLD;
+void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) R2__PRINTF(3, 4);
 void r2_text_clear(r2_text *text); /* keeps the memory, and a failure */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
