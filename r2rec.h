@@ -183,7 +183,8 @@ typedef struct r2_ctx {
 /* A context with defaults: C allocator, no hooks, one thread per processor. */
 r2_ctx r2_ctx_default(void);
 /* Records `status` with a printf-style sentence, made r2_printable, and returns `status`. */
-r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) R2__PRINTF(3, 4) R2__COLD;
+R2__COLD r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
+    R2__PRINTF(3, 4);
 /* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that
    is not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
