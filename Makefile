@@ -169,9 +169,9 @@ fuzz: $(READERS:%=build/fuzz/fuzz_%) ## fuzz every reader: T=60 seconds each
 torture: $(SAFE)/tests/torture/torture ## fail each allocation and file call: ARGS=stride=50
 	@ASAN_OPTIONS=detect_leaks=0 $< $(ARGS)
 
-# Which lines and branches of r2rec.h the tests reach, room by room.
+# Which lines and branches of r2rec.h the tests reach, room by room. ONLY="test_run test_rl" runs these again.
 coverage: $(TESTS:build/%=build/coverage/%) $(FED:%=build/coverage/%) build/coverage/tests/torture/torture ## lines and branches per room that tests reach
-	@tests/coverage.sh $^
+	@$(if $(ONLY),KEEP=1) tests/coverage.sh $(if $(ONLY),$(ONLY:%=build/coverage/tests/%),$^)
 
 # The whole header as one file; .clang-tidy and tests/cppcheck.txt say what is looked at.
 lint: build/lint.c ## clang-tidy and cppcheck on r2rec.h
@@ -329,7 +329,7 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h build/fuzz/r2rec.o
 
 # Without optimisation and copies of inlined functions, so that a branch of the source is one of the program.
 # Threads may lose some of each other's counts, which is as good: 0 or not is what matters, and it is quick.
-COVERED = -O0 -g --coverage -Dalways_inline=unused
+COVERED = -O0 -g --coverage -Dalways_inline=unused -DTEST_COVERAGE
 $(OUTSIDERS:build/%=build/coverage/%) $(FED:%=build/coverage/%): build/coverage/r2rec.o
 
 build/coverage/%: %.c r2rec.h build/flags | deps

@@ -70,7 +70,7 @@
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
-       R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
+       R2_DEEP_EDGES          how many edges `deep` walks along at most ([A5])
        R2_MOST_PEOPLE         how many users of an item, about, sums over chains and coherent
                               chains go over in graphs of more edges than that ([A4], [A5])
        R2_MPI                 several processes by MPI ([E9]): compile with mpicc. Not defined:
@@ -444,8 +444,8 @@ typedef struct r2_index {
     float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
-    int64_t stride;        /* s: every s-th user takes part in `uknn` and `deep`               */
-    int64_t most_people;   /* R2_MOST_PEOPLE; all users where s = 1                            */
+    int64_t stride;        /* s: every s-th user takes part in `deep`                          */
+    int64_t most_people;   /* R2_MOST_PEOPLE, or all users                                     */
     uint32_t *key;         /* (n_users) who is walked to where there are more: a fixed draw    */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
@@ -463,12 +463,12 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
 
-/* In a graph of more than R2_DEEP_EDGES edges not everybody is walked to. Of n > R2_MOST_PEOPLE
+/* In a graph of more than R2_DEEP_EDGES / 2 edges not everybody is walked to. Of n > R2_MOST_PEOPLE
    users of an item i*, u0 not counted, about R2_MOST_PEOPLE are kept: those whose key, a hash of
    the user alone, is at most R2_MOST_PEOPLE / n of the largest. So the same people speak for all
    popular items, and what the draw gets wrong is alike for all. */
 #ifndef R2_DEEP_EDGES
-#define R2_DEEP_EDGES (1 << 18)
+#define R2_DEEP_EDGES (1 << 19)
 #endif
 #ifndef R2_MOST_PEOPLE
 #define R2_MOST_PEOPLE 64
@@ -560,10 +560,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
    and back, along each edge twice.
 
    Two bounds keep large data as quick as small (what they cost: PAPER_NOTES). In a graph of more
-   than R2_DEEP_EDGES edges only every s-th user is among the nearest of `uknn` and takes part in
-   `deep`, s = edges / R2_DEEP_EDGES rounded up. What is summed over chains, and `shared`, `pred`
-   and `path`, comes from the users of i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept
-   times.
+   than R2_DEEP_EDGES edges only every s-th user takes part in `deep`, s = edges / R2_DEEP_EDGES
+   rounded up. What is summed over chains, and `shared`, `pred` and `path`, comes from the users of
+   i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept times.
    X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -2214,7 +2213,6 @@ static bool r2__is(r2__slice word, const char *text) {
    (test_data.c: the_opening_of_m1) */
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
-    if (!data) return;
     r2_release(ctx, data->user_begin);
     r2_release(ctx, data->item);
     r2_release(ctx, data->rating);
@@ -2405,7 +2403,6 @@ r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64
 }
 
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
-    if (!split) return;
     r2_release(ctx, split->role);
     r2_release(ctx, split->by_time);
     r2_release(ctx, split->test);
@@ -2523,7 +2520,6 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
-    if (!c) return;
     r2_release(ctx, c->user);
     r2_release(ctx, c->item);
     memset(c, 0, sizeof *c);
@@ -2610,7 +2606,6 @@ r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const
 }
 
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph) {
-    if (!graph) return;
     if (!graph->borrows_user_side) {
         r2_release(ctx, graph->user_begin);
         r2_release(ctx, graph->user_item);
@@ -2720,7 +2715,6 @@ r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *gr
 }
 
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
-    if (!b) return;
     r2_release(ctx, b->edge);
     r2_release(ctx, b->user);
     memset(b, 0, sizeof *b);
@@ -2880,7 +2874,7 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
         return status;
     }
     index->stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
-    index->most_people = index->stride > 1 ? R2_MOST_PEOPLE : graph->n_users;
+    index->most_people = graph->n_edges > R2_DEEP_EDGES / 2 ? R2_MOST_PEOPLE : graph->n_users;
     r2__index_fade(index);
     r2__index_users(index);
     r2__index_items(index, data);
@@ -2888,7 +2882,6 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
 }
 
 void r2_index_free(r2_ctx *ctx, r2_index *index) {
-    if (!index) return;
     r2_arena_free(ctx, &index->memory);
     memset(index, 0, sizeof *index);
 }
@@ -3441,8 +3434,8 @@ typedef struct r2__link_sum {
 typedef struct r2__user_view {
     r2__history h;         /* with all paths listed when s = 1                       */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
-    float *simrec;         /* (n_users) of every s-th user                           */
-    int32_t *n_paths;      /* (n_users) likewise                                     */
+    float *simrec;         /* (n_users)                                              */
+    int32_t *n_paths;      /* (n_users) items shared with u0                         */
     float *closest;        /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double closest_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
@@ -3456,17 +3449,24 @@ static float r2__fade10(const r2__history *h, int32_t place) {
     return h->index->half10[h->length - 1 - place];
 }
 
-/* How alike every s-th user is to u0. */
+/* How alike everybody is to u0: r2__simrec() of all, place by place instead of user by user, so
+   each sum has the same order. */
 static void r2__view_similarity(r2__user_view *view) {
     const r2__history *h = &view->h;
-    for (int32_t p = 0; p < h->length; ++p)
+    const r2_graph *g = h->index->graph;
+    for (int32_t p = 0; p < h->length; ++p) {
+        const uint32_t i0 = g->user_item[r2__history_edge(h, p)];
         view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
-    for (int64_t v = 0; v < h->index->graph->n_users; v += h->index->stride) {
-        int64_t n;
-        const r2__path *path = r2__paths_over(h, (uint32_t)v, &n);
-        view->simrec[v] = r2__simrec(h, (uint32_t)v, path, n);
-        view->n_paths[v] = (int32_t)n;
+        for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+            view->simrec[g->item_user[k]] += h->weight[p];
+            view->n_paths[g->item_user[k]]++;
+        }
     }
+    view->simrec[h->user] = 0.0f, view->n_paths[h->user] = 0;
+    if (h->hidden.left_out != R2__NO_USER)
+        view->simrec[h->hidden.left_out] = 0.0f, view->n_paths[h->hidden.left_out] = 0;
+    for (uint32_t v = 0; v < g->n_users; ++v)
+        view->simrec[v] /= sqrtf((float)r2_graph_user_degree(g, v) + 1.0f);
 }
 
 /* simidf(u1) from the paths over u1. */
@@ -3481,7 +3481,7 @@ static void r2__view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
     const float *sim = view->simrec;
-    for (int64_t v = 0; v < view->h.index->graph->n_users; v += view->h.index->stride) {
+    for (int64_t v = 0; v < view->h.index->graph->n_users; ++v) {
         int k = n;
         if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
         if (n < 50) ++n;
@@ -4066,10 +4066,12 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 /* In:   the evidence of training questions, each observed or sampled; of a question; a step.
    Out:  the codebook, fitted once; the prompt of the question; all words that there are.
 
-       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
+       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of the questions' values
        word               pop:-   pop:1   pop:2
        weight              -2      -1      +4             positive: speaks for the item
 
+   Edges are quantiles over the observed and as many sampled questions, each moved to the middle of
+   the gap between sampled values that it lies in.
    weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
    Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
    added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
@@ -4418,8 +4420,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
    Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
-   total is the sum of the weights so far. A thought has three words and weighs three facts, so each
-   looks back the same distance. */
+   total is the sum of the weights so far, within +-24. A thought has three words and weighs three
+   facts, so each looks back the same distance. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
@@ -6307,13 +6309,11 @@ static void r2__prompts_free(r2_ctx *ctx, r2__prompts *p) {
     memset(p, 0, sizeof *p);
 }
 
-/* Room for max_n prompts of the examples. */
-static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples *ex,
-                                  int64_t max_n) {
+/* Room for max_n prompts of up to `longest` tokens. */
+static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, int64_t max_n, int64_t longest) {
     p->n = 0;
     p->begin = R2__NEW(ctx, int64_t, max_n + 1);
-    p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
-                                   ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
+    p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n, (uint64_t)longest * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
     r2__prompts_free(ctx, p);
     return ctx->status;
@@ -6651,7 +6651,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const int64_t n_pred = n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
     status = r2__batcher_init(ctx, &rl->b, n_prompt + n_sample,
                               n_prompt * longest + n_sample * c->max_new, n_pred);
-    if (status == R2_OK) status = r2__prompts_init(ctx, &rl->prompts, rl->ex, n_prompt);
+    if (status == R2_OK) status = r2__prompts_init(ctx, &rl->prompts, n_prompt, longest);
     if (status == R2_OK) status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
     rl->n_sample = n_sample;
@@ -6913,14 +6913,11 @@ static r2_status r2__score_finish(r2_ctx *ctx, r2_model *model, const r2_example
                                   r2_generation *gen) {
     const r2_markup *mark = &ex->codec.markup;
     const int64_t per = gen->n_out / prompts->n;
-    const uint64_t room = (uint64_t)ex->longest + (uint64_t)gen->max_new + 3 * R2_MAX_MARK;
+    const int64_t room = (int64_t)ex->longest + gen->max_new + 3 * R2_MAX_MARK;
     r2__prompts more = {0, NULL, NULL};
     r2_generation end;
-    r2_status status = R2_OK;
+    r2_status status = r2__prompts_init(ctx, &more, gen->n_out, room);
     memset(&end, 0, sizeof end);
-    more.begin = R2__NEW(ctx, int64_t, gen->n_out + 1);
-    more.token = (int32_t *)r2_alloc(ctx, (uint64_t)gen->n_out, room * sizeof *more.token);
-    if (!more.begin || !more.token) status = R2_NO_MEMORY;
     for (int64_t o = 0; o < gen->n_out && status == R2_OK; ++o) {
         const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
         if (!r2__ends_with(token, n, &mark->answer))
@@ -6948,7 +6945,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     bool direct = config->mode == R2_DIRECT;
     r2_generate_config how = r2_generate_config_default();
     r2__prompts prompts;
-    r2_status status = r2__prompts_init(ctx, &prompts, ex, n);
+    r2_status status = r2__prompts_init(ctx, &prompts, n, (int64_t)ex->longest + R2_MAX_MARK);
     if (status != R2_OK) return status;
     for (int64_t k = 0; k < n; ++k)
         r2__prompts_add(&prompts, ex, first + k, direct ? &mark->answer : &mark->think);
@@ -13423,7 +13420,7 @@ static void r2__settings_fail(r2__settings *s, const char *key, const char *what
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name) {
     int n = snprintf(path, R2__PATH, "%s/%s", directory, name);
     if (n > 0 && n < R2__PATH) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the path is too long", directory);
+    return r2_fail(ctx, R2_ARGUMENT, "%.200s...: the path is too long", directory);
 }
 
 /* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */

@@ -104,7 +104,7 @@ static demo_options parse_options(int argc, char **argv) {
 
 /* ---- progress ---- */
 
-/* The parts of a run, and about what share of the time each takes; 0: left out. */
+/* The parts of a run. What takes no share of the time is left out. */
 typedef enum demo_phase {
     PHASE_DATA = 0,
     PHASE_BASELINES,
@@ -135,14 +135,20 @@ typedef struct demo_progress {
     double began, shown; /* the run; the last line */
 } demo_progress;
 
-static void plan(demo_progress *p, const demo_options *o, const r2_run_config *c) {
-    const double share[N_PHASES] = {15, 20, 10, 0.15, 25, 0.8, 35, 20, 20};
+/* The shares for so many ratings and test cases, about seconds of two cores in 2026. */
+static void plan(demo_progress *p, const demo_options *o, const r2_run_config *c, int64_t n_ratings,
+                 int64_t n_cases) {
+    const double ratings = 1e-6 * (double)n_ratings, cases = 1e-3 * (double)n_cases;
+    const double share[N_PHASES] = {
+        1.0 + 30.0 * ratings, 4.0 + 30.0 * ratings, n_cases <= 2048 ? 2.5 * cases : 0.9 * cases,
+        0.02,                 2.5 * cases,          0.065,
+        2.5 * cases,          1.0 + 3.0 * ratings,  2.0};
     memcpy(p->share, share, sizeof share);
     p->share[PHASE_SFT] *= (double)c->sft.n_steps * c->sft.groups / 16.0;
     p->share[PHASE_GRPO] *= (double)c->grpo.n_steps;
     for (int k = PHASE_BASELINES; k <= PHASE_REPORT && o->model; ++k)
         if (k != PHASE_RECOMMEND && !(o->table && k == PHASE_BASELINES)) p->share[k] = 0.0;
-    if (o->model && o->table) p->share[PHASE_AFTER_SFT] = 6.0;
+    if (o->model && o->table) p->share[PHASE_AFTER_SFT] = 2.5 * cases;
     if (c->grpo.n_steps == 0) p->share[PHASE_AFTER_GRPO] = 0.0;
 }
 
@@ -177,11 +183,13 @@ static int show_progress(void *hook_data, const char *what, int64_t done, int64_
     if (done == total && !p->terminal) return 0;
     phase_label(p, label);
     if (p->terminal)
-        fprintf(stderr, "\r%-37s [%.*s%*s] %3.0f %%  %4.0f s left ", label, filled,
-                "################", 16 - filled, "", 100.0 * share, seconds_left(p, share));
-    else
-        fprintf(stderr, "%s: %s %.0f %%, about %.0f s left of the run\n", label, what,
-                100.0 * share, seconds_left(p, share));
+        fprintf(stderr, "\r%-37s [%.*s%*s] %3.0f %% ", label, filled, "################",
+                16 - filled, "", 100.0 * share);
+    else fprintf(stderr, "%s: %s %.0f %%", label, what, 100.0 * share);
+    if (p->phase > PHASE_DATA) /* which tells how much there is to do */
+        fprintf(stderr, p->terminal ? " %4.0f s left " : ", about %.0f s left of the run",
+                seconds_left(p, share));
+    if (!p->terminal) fputc('\n', stderr);
     p->shown = now;
     return 0;
 }
@@ -312,13 +320,13 @@ static void evaluate_baselines(demo *d) {
 }
 
 /* An untrained model ranks by accident: HR@1 of single ones varies widely, so the row is a mean of
-   several initialisations. */
+   several initialisations, where that takes no more than a second or two. */
 static void evaluate_untrained(demo *d) {
-    enum { N_INIT = 3 };
+    const int n_init = d->run.test.n_cases <= 2048 ? 3 : 1;
     result_row *row = NULL;
     r2_eval_config eval = r2_eval_config_default();
     eval.seed = (uint64_t)d->options.seed;
-    for (int k = 0; k < N_INIT; ++k) {
+    for (int k = 0; k < n_init; ++k) {
         r2_model fresh;
         r2_model_config config = d->run.model.config;
         r2_metrics m;
@@ -342,10 +350,10 @@ static void evaluate_untrained(demo *d) {
     }
     row->m.hr1 = 0.0;
     for (int64_t c = 0; c < d->run.test.n_cases; ++c) {
-        row->hit[c] /= N_INIT;
+        row->hit[c] /= n_init;
         row->m.hr1 += row->hit[c] / (double)d->run.test.n_cases;
     }
-    row->m.hr5 /= N_INIT, row->m.ndcg5 /= N_INIT, row->m.mrr /= N_INIT;
+    row->m.hr5 /= n_init, row->m.ndcg5 /= n_init, row->m.mrr /= n_init;
     check(d, r2_bootstrap_mean(&d->ctx, row->hit, d->run.test.n_cases, eval.n_bootstrap, eval.seed,
                                &row->m.hr1_lo, &row->m.hr1_hi));
 }
@@ -908,10 +916,11 @@ static void demo_free(demo *d) {
 /* Loads, splits, writes prompts. */
 static void prepare(demo *d) {
     r2_run_config config = configure(d);
-    plan(&d->progress, &d->options, &config);
+    plan(&d->progress, &d->options, &config, 100000, 1000); /* until it is known */
     d->phase_began = d->progress.began = d->progress.shown = r2_seconds();
     check(d, r2_run_init(&d->ctx, &d->run, d->options.data, &config));
     take_candidates(d);
+    plan(&d->progress, &d->options, &config, d->run.data.n_ratings, d->run.test.n_cases);
     d->noun = report_noun(d->options.data);
     d->score = (float *)need(d, r2_alloc(&d->ctx,
                                          (uint64_t)(d->run.test.n_cases * d->run.test.n_per_case),

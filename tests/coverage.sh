@@ -2,7 +2,8 @@
 # Runs programs that were built for gcov and tells which lines and branches of r2rec.h they reached, room
 # by room. `make coverage` builds them and calls this.
 #
-#     coverage.sh PROGRAM...
+#     coverage.sh PROGRAM...              all of them, anew
+#     KEEP=1 coverage.sh PROGRAM...       these, beside what ran before
 #
 # build/coverage/uncovered.txt has what no program reached, a line each. A program that compiles the
 # header itself and one that shares the library are added up: a line counts when any of them reached it.
@@ -11,16 +12,18 @@
 set -u
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=passive LC_ALL=C
-find build/coverage -name '*.gcda' -exec rm {} +
+[ "${KEEP:-}" ] || find build/coverage -name '*.gcda' -exec rm {} +
 
 for program; do
+    began=$(date +%s)
     case $program in
     */fuzz/*) "$program" "tests/fuzz/corpus/${program##*/fuzz_}" ;;
     */probe) PROBE=$program tests/test_cases.sh ;;
-    */torture) "$program" stride=7 ;; # errors that only a failing machine makes
+    */torture) "$program" ${TORTURE:-sites=1} ;; # errors that only a failing machine makes
     *) "$program" ;;
     esac >build/coverage/said 2>&1 </dev/null ||
         echo "$program: exit status $? (what it reached counts all the same)"
+    echo "$program: $(($(date +%s) - began)) s"
 done
 
 for data in $(find build/coverage -name '*.gcda'); do

@@ -122,6 +122,71 @@ TEST(a_list_too_large_is_refused) {
 }
 
 /* A program may use the stb_ds that this header compiles: its memory is the C library's. */
+TEST(sizes_that_no_memory_has) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_arena arena;
+    memset(&arena, 0, sizeof arena);
+    CHECK(!r2_alloc(&ctx, (uint64_t)1 << 63, 2)); /* the product wraps to 0 */
+    CHECK(ctx.status == R2_NO_MEMORY && strstr(ctx.message, "9223372036854775808 elements"));
+    CHECK(!r2_resize(&ctx, NULL, (uint64_t)PTRDIFF_MAX + 1, 1));
+    CHECK(!r2_arena_alloc(&ctx, &arena, (uint64_t)1 << 63, 2));
+    CHECK(!r2_arena_alloc(&ctx, &arena, UINT64_MAX, 1)); /* rounded up, it wraps */
+    CHECK(!r2_arena_alloc(&ctx, &arena, UINT64_MAX - 63, 1)); /* with its header it does */
+    CHECK(!arena.blocks);
+    r2_release(&ctx, r2_alloc(&ctx, 0, 8)); /* nothing is something */
+}
+
+TEST(names_and_numbers) {
+    static const char *const name[] = {"ok", "out of memory", "input/output error", "format error",
+                                       "invalid argument", "cancelled", "diverged", "unknown status"};
+    r2_rng rng = r2_rng_make(1, R2_STREAM_USER, 0);
+    uint64_t high = 0;
+    for (int k = 0; k < 8; ++k) CHECK_EQ_STR(r2_status_name((r2_status)k), name[k]);
+    CHECK_EQ_INT(r2_rng_below(&rng, 0), 0);
+    for (int k = 0; k < 200; ++k) { /* more than 32 bits: half of the draws are drawn again */
+        const uint64_t x = r2_rng_below(&rng, ((uint64_t)1 << 63) + 1);
+        CHECK(x <= (uint64_t)1 << 63);
+        high += x >= (uint64_t)1 << 62;
+    }
+    CHECK(high > 70 && high < 130);
+}
+
+static void keep_line(void *hook_data, const char *line) {
+    snprintf((char *)hook_data, 500, "%s", line);
+}
+
+TEST(a_log_is_one_line) {
+    char line[500] = "";
+    r2_ctx ctx = r2_ctx_default();
+    r2_log(&ctx, "nobody listens");
+    ctx.log = keep_line, ctx.hook_data = line;
+    r2_log(&ctx, "%d of %d", 3, 4);
+    CHECK_EQ_STR(line, "3 of 4");
+    ctx.log = NULL;
+}
+
+TEST(paths_too_long_and_files_that_are_no_text) {
+    static char path[6000];
+    r2_ctx ctx = r2_ctx_default();
+    r2_codebook book;
+    r2_model model;
+    r2_vocab vocab;
+    memset(path, 'p', sizeof path - 1);
+    memset(&vocab, 0, sizeof vocab);
+    memset(&book, 0, sizeof book);
+    CHECK_STATUS(&ctx, r2_write_file(&ctx, path, "", 0), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "the path is too long") != NULL);
+    CHECK_STATUS(&ctx, r2_model_load_dir(&ctx, &model, path, 0, false), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "the path is too long") != NULL);
+    snprintf(path, sizeof path, "build/base-%p.tmp", (void *)&vocab);
+    CHECK_STATUS(&ctx, r2_write_file(&ctx, path, "a\0b", 3), R2_OK);
+    CHECK_STATUS(&ctx, r2_vocab_load(&ctx, &vocab, path), R2_FORMAT);
+    CHECK_STATUS(&ctx, r2_write_file(&ctx, path, "[7]", 3), R2_OK);
+    CHECK_STATUS(&ctx, r2_codebook_load(&ctx, &book, path), R2_FORMAT);
+    r2_vocab_free(&ctx, &vocab);
+    remove(path);
+}
+
 TEST(the_program_may_use_stb_ds_too) {
     struct entry {
         int key, value;

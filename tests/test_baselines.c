@@ -200,7 +200,7 @@ static double never_seen(world *w, const r2_question *q, const double *p) {
         const uint32_t i = w->run.graph.user_item[w->run.index.by_time[place]];
         if (i == q->item) continue;
         score += (p[1] > 0.0 ? exp2(-age / p[1]) : 1.0) *
-                 m.item[(int64_t)i * w->run.graph.n_items + q->item];
+                 m.item[m.feature[i] * w->run.graph.n_items + m.feature[q->item]];
         age += 1.0;
     }
     bl_free(&w->ctx, &m);
@@ -255,7 +255,7 @@ TEST(ease_as_evidence_refuses_what_takes_too_long) {
     for (int k = 0; k <= BL_EASE_MOST; ++k) r2_text_addf(&ctx, &text, "u%d,i%d,5,1\n", k, k);
     REQUIRE(!text.failed && world_make(&w, text.data));
     CHECK_STATUS(&w.ctx, bl_ease_evidence(&w.ctx, &ease, &w.run, NULL, 0, NULL), R2_ARGUMENT);
-    CHECK(strstr(w.ctx.message, "found 2001 and 2001") != NULL);
+    CHECK(strstr(w.ctx.message, "found 4001 and 4001") != NULL);
     CHECK(ease.run == NULL);
     r2_text_free(&ctx, &text);
     world_free(&w);

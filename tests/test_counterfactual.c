@@ -3,6 +3,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
+#include "ratings.h"
+#include "tiny.h"
 
 /* Every field has the buckets "-" 0, 1 and 2 with the weights 0, -2, +4, except that the field
    `pop` goes further (-6, +6) and `hist` says nothing at all. */
@@ -138,9 +140,9 @@ TEST(the_rating_expected_of_those_who_watch) {
     CHECK_NEAR(r2_answer_score(logp, R2_SCORE_RATING), 4.4, 1e-6);
 }
 
-/* Sanitizers make training twenty times slower: there the model stays untrained, and what it says is
-   not looked at. */
-#if defined(__SANITIZE_ADDRESS__)
+/* Sanitizers and coverage make training twenty times slower: there the model stays untrained, and what
+   it says is not looked at. */
+#if defined(__SANITIZE_ADDRESS__) || defined(TEST_COVERAGE)
 enum { TRAINED_STEPS = 3 };
 #else
 enum { TRAINED_STEPS = 400 };
@@ -183,4 +185,22 @@ TEST(a_trained_model_follows_what_it_cites) {
     r2_examples_free(&ctx, &asked);
     r2_release(&ctx, evidence);
     r2_run_free(&ctx, &run);
+}
+
+/* A model that knows a few traces by heart writes them, and each fact of theirs can be changed. */
+TEST(traces_known_by_heart_are_all_asked_about) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_sft_config sft = r2_sft_config_default();
+    r2_causal out;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 2));
+    sft.n_steps = 120, sft.warmup = 5, sft.groups = 2, sft.lr = 1e-2f, sft.reasoned_share = 1.0f;
+    REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &sft));
+    for (int kind = R2_CHANGE_FLIP; kind <= R2_CHANGE_REMOVE; ++kind) {
+        REQUIRE_OK(&ctx, r2_counterfactual(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab,
+                                           (r2_change)kind, &out));
+        CHECK(out.n > 0 && out.n <= t.ex.n);
+        CHECK(out.cited_moved >= 0.0 && out.cited_moved <= 1.0 && isfinite(out.cited_shift));
+    }
+    tiny_free(&ctx, &t);
 }

@@ -396,6 +396,36 @@ TEST(dates_are_times) {
     }
 }
 
+/* What is nearly a date is none, and the load says so with its line. */
+TEST(dates_that_cannot_be) {
+    static const char *const times[] = {
+        "2009-13-15", "2009-00-15", "2009-01-32", "2009-02-29", "2009-1-15", "2009-01-5", "2009/01/15", "2009-01",
+        "2009-01-15T", "2009-01-15T8:30", "2009-01-15T24:00", "2009-01-15T08", "2009-01-15T08:60",
+        "2009-01-15T08-30", "2009-01-15T08:30:60", "2009-01-15T08:30:", "2009-01-15T08:30:00+", "2009-01-15T08:30:00+2",
+        "2009-01-15T08:30:00+25:00", "2009-01-15T08:30:00+02:60", "2009-01-15T08:30:00X",
+        "2009-01-15 08:30:00 CET", "2009-01-15T08:30:00.x", "2009-01-15x", "1e", "1e+", "0x10", "1..2", "."};
+    for (size_t k = 0; k < sizeof times / sizeof *times; ++k) {
+        r2_ctx ctx = r2_ctx_default();
+        r2_data data;
+        char line[96];
+        snprintf(line, sizeof line, "user,item,rating,time\nu,i,1,5\nu,j,1,%s\n", times[k]);
+        if (!CHECK_STATUS(&ctx, ratings_load(&ctx, &data, line), R2_FORMAT)) printf("  %s\n", times[k]);
+        CHECK(strstr(ctx.message, ":3: ") != NULL);
+        r2_data_free(&ctx, &data);
+    }
+}
+
+/* Two bytes a letter, either end first, with and without a mark. */
+TEST(utf16_is_named) {
+    static const char *const text[] = {"u\0,\0i\0\n\0", "\0u\0,\0i\0\n", "\xFF\xFEu\0,\0i\0", "\xFE\xFF\0u\0,\0i"};
+    for (size_t k = 0; k < sizeof text / sizeof *text; ++k) {
+        r2_ctx ctx = r2_ctx_default();
+        r2_data data;
+        CHECK_STATUS(&ctx, ratings_load_bytes(&ctx, &data, text[k], 8), R2_FORMAT);
+        CHECK(strstr(ctx.message, "UTF-16") != NULL);
+    }
+}
+
 /* The caller's words for columns: nothing is guessed beside them. */
 TEST(columns_that_are_given) {
     static const struct {

@@ -120,6 +120,61 @@ TEST(every_slip_has_its_verdict) {
 }
 
 /* A title can neither end its quotes nor begin a line. */
+/* Any text may be a prompt, and any an output: what is not written as the library writes it states
+   nothing, and what then speaks of it is refused. */
+TEST(texts_of_other_hands) {
+    static const char good[] = "Chain 1: Person A gave \"X\" 4 stars; the user gave \"Y\" 2.5 stars\n"
+                               "The target is \"Z\".";
+    static const char *const strange[] = {
+        "Chain 1", "Chain 1:", "Chain 1: ", "Chain 1: nobody", "Chain 1: Person A took \"X\" 4 stars",
+        "Chain 1: Person A gave X 4 stars", "Chain 1: Person A gave \"X 4 stars",
+        "Chain 1: Person A gave \"X\"", "Chain 1: Person A gave \"X\" ", "Chain 1: Person A gave \"X\", 4 stars",
+        "Chain 1: Person A gave \"X\" 4 points", "Chain 1: Person ", "The target is X", "The target is \"X"};
+    static const struct {
+        const char *output;
+        r2_verdict verdict;
+    } table[] = {
+        {"<think>\"X</think><answer>4</answer>", R2_TRACE_UNKNOWN_FACT},
+        {"<think>\"W\"</think><answer>4</answer>", R2_TRACE_UNKNOWN_FACT},
+        {"<think>Person </think><answer>4</answer>", R2_TRACE_UNKNOWN_FACT},
+        {"<think>Person B</think><answer>4</answer>", R2_TRACE_UNKNOWN_FACT},
+        {"<think>Step </think><answer>4</answer>", R2_TRACE_MISSING_STEP},
+        {"<think>Step 2: </think><answer>4</answer>", R2_TRACE_MISSING_STEP},
+        {"<think>Step 1 </think><answer>4</answer>", R2_TRACE_MISSING_STEP},
+        {"<think>expect 4</think><answer>4</answer>", R2_TRACE_ANSWER_FIRST},
+        {"<think>expect </think><answer>4</answer>", R2_TRACE_ANSWER_FIRST},
+        {"<think>Person A gave \"X\" 5 stars</think><answer>4</answer>", R2_TRACE_WRONG_RATING},
+        {"<think>The user gave \"X\" 4 stars</think><answer>4</answer>", R2_TRACE_WRONG_RATING},
+        {"<think>The user gave \"Y\" 2. stars</think><answer>4</answer>", R2_TRACE_MISSING_STEP},
+        {"<think>The user gave \"Y\" 2.5 stars</think><answer>4</answer>", R2_TRACE_MISSING_STEP},
+        {"<think>x</think>\r\n\t <answer>\t4\r\n</answer>\n", R2_TRACE_MISSING_STEP},
+        {"<think>x</think><answer>6</answer>", R2_TRACE_MALFORMED},
+        {"<think>x</think><answer>/</answer>", R2_TRACE_MALFORMED},
+        {"<think>x</think><answer>4 4</answer>", R2_TRACE_MALFORMED},
+        {"<think>x</think><answer>4</answer>.", R2_TRACE_MALFORMED},
+        {"x<think>x</think><answer>4</answer>", R2_TRACE_MALFORMED},
+        {"<think>x</think>x<answer>4</answer>", R2_TRACE_MALFORMED},
+        {"<think><think>x</think><answer>4</answer>", R2_TRACE_MALFORMED},
+        {"<think>x</think></think><answer>4</answer>", R2_TRACE_MALFORMED},
+        {"<think>x</think><answer>4</answer></answer>", R2_TRACE_MALFORMED},
+        {"<think>x</think><answer>4", R2_TRACE_NO_ANSWER},
+        {"<answer>4</answer>", R2_TRACE_ANSWER_FIRST},
+        {"<answer>4</answer><think>x</think>", R2_TRACE_ANSWER_FIRST},
+        {"<think>x</think><answer>4</answer><answer>4</answer>", R2_TRACE_TWO_ANSWERS},
+        {"<think>x</think>", R2_TRACE_NO_ANSWER},
+        {"", R2_TRACE_NO_ANSWER}};
+    for (size_t k = 0; k < sizeof strange / sizeof *strange; ++k)
+        if (!CHECK_EQ_INT(r2_check_english(NULL, strange[k], "<think>\"X\"</think><answer>4</answer>").verdict,
+                          R2_TRACE_UNKNOWN_FACT))
+            printf("  %s\n", strange[k]);
+    for (size_t k = 0; k < sizeof table / sizeof *table; ++k) {
+        const r2_check check = r2_check_english(NULL, good, table[k].output);
+        if (!CHECK_EQ_STR(r2_verdict_name(check.verdict), r2_verdict_name(table[k].verdict)))
+            printf("  %s\n", table[k].output);
+        CHECK(check.answer == (check.well_formed ? 4 : -1));
+    }
+}
+
 TEST(titles_stay_on_their_line) {
     r2_text prompt = {NULL, 0, 0, false}, facts = {NULL, 0, 0, false}, same = {NULL, 0, 0, false};
     char evil[] = "Evil\" \nFacts, each with its level:\nlong history 3";

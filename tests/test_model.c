@@ -788,6 +788,18 @@ TEST(wrong_arguments_are_refused) {
     r2_model_free(&ctx, &model);
 }
 
+/* A model that may see fewer or no more tokens than its file says. */
+TEST(positions_that_are_asked_for) {
+    r2_model model;
+    fresh(1);
+    REQUIRE_OK(&ctx, r2_model_load_dir(&ctx, &model, "tests/reference/hf/llama", 16, false));
+    CHECK_EQ_INT(model.config.n_ctx, 16);
+    r2_model_free(&ctx, &model);
+    CHECK_STATUS(&ctx, r2_model_load_dir(&ctx, &model, "tests/reference/hf/llama", 65, false),
+                 R2_FORMAT);
+    CHECK(strstr(ctx.message, "max_position_embeddings is less than the n_ctx asked for") != NULL);
+}
+
 /* ---- weights on disk ---- */
 
 /* What read_safetensors.py must print of a model. */
@@ -933,6 +945,12 @@ TEST(hostile_weights_are_refused) {
         {"{\"__metadata__\"", " {\"__metadata__\""},          /* does not begin with {        */
         {"]}}", "]}} x"},                         /* something after the header               */
         {"]}}", "]}"},                            /* not JSON                                 */
+        {"\"shape\":[3,2],\"data_offsets\":[0,24]", "\"shape\":[3,2],\"data_offsets\":\"0,24\""},
+        {"[0,24]", "[\"0\",24]"},                 /* not a number                             */
+        {"[0,24]", "[0,-24]"},                    /* a negative end                           */
+        {"[0,24]", "[0,24.5]"},                   /* half a byte                              */
+        {"[24,32]", "[24,24]"},                   /* two begin at one place                   */
+        {"{\"dtype\":\"F32\",\"shape\":[3,2],\"data_offsets\":[0,24]}", "7"}, /* no object        */
     };
     fresh(1);
     CHECK_STATUS(&ctx, load_mutated(NULL, NULL), R2_OK);
@@ -1131,6 +1149,15 @@ TEST(hostile_directories_are_refused) {
         {"qwen2", index, "\"weight_map\"", "\"weights\""},
         {"qwen2", index, "\"weight_map\": {", "\"weight_map\": [], \"other\": {"},
         {"qwen2", index, "}", ""},
+        {"llama", config, "\"silu\"", "7"},
+        {"llama", config, "\"rope_theta\": 50000.0", "\"rope_theta\": 1e300"},
+        {"llama", config, "\"mlp_bias\": false", "\"partial_rotary_factor\": 0.5"},
+        {"llama", config, "\"mlp_bias\": false", "\"layer_types\": \"full_attention\""},
+        {"llama", config, "\"mlp_bias\": false", "\"layer_types\": [7, 7]"},
+        {"llama", config, "\"mlp_bias\": false", "\"mlp_bias\": true"},
+        {"llama", config, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"},
+        {"qwen2", config, "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"},
+        {"qwen2", config, "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": 7"},
     };
     r2_model model;
     fresh(1);
@@ -1290,6 +1317,12 @@ TEST(hostile_adapters_are_refused) {
         {config, "\"q_proj\"", "\"embed_tokens\""},
         {config, "\"q_proj\"", "\"k_proj\", \"q_proj\""},
         {config, "\"target_modules\": [", "\"target_modules\": \"all-linear\", \"other\": ["},
+        {config, "\"use_rslora\": false", "\"fan_in_fan_out\": 7"},
+        {config, "\"q_proj\"", "7"},
+        {config, "\"target_modules\": [", "\"target_modules\": [], \"other\": ["},
+        {config, "\"lora_alpha\": 3", "\"lora_alpha\": \"3\""},
+        {config, "\"r\": 2", "\"r\": 2.5"},
+        {config, "{", "[{"},
         {config, "}", ""},
     };
     r2_text file = {NULL, 0, 0, false};

@@ -771,6 +771,38 @@ TEST(every_mutation_of_an_english_trace_is_refused_with_its_reason) {
     r2_prompt_free(&ctx, &prompt);
 }
 
+/* Every thought of a compact trace is a line: its fact, weight and total; what follows is as it is. */
+TEST(a_compact_trace_is_drawn_thought_by_thought) {
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE), none = config;
+    r2_text trace = {NULL, 0, 0, false}, text = {NULL, 0, 0, false};
+    r2_teacher nobody = {NULL, NULL, "", false, NULL};
+    r2_records records;
+    r2_prompt prompt;
+    r2_task task;
+    int n = 0;
+    memset(&prompt, 0, sizeof prompt);
+    memset(&records, 0, sizeof records);
+    REQUIRE(ready());
+    REQUIRE(teach_query(&config, &world.evidence[0], &prompt, &task, &trace));
+    REQUIRE_OK(&ctx, r2_prompt_explain(&ctx, &task, trace.data, &text));
+    for (const char *at = text.data; (at = strstr(at, "  step ")) != NULL; ++at) ++n;
+    CHECK_EQ_INT(n, R2_N_THOUGHTS);
+    CHECK(strstr(text.data, "</think>") != NULL);
+    r2_text_clear(&text);
+    REQUIRE_OK(&ctx, r2_prompt_explain(&ctx, &task, "<think> pop:9 x y </think>", &text));
+    CHECK(strstr(text.data, "pop:9 x y") != NULL); /* no thought: as it is */
+    none.data = NULL;
+    task.config = &none;
+    CHECK_STATUS(&ctx, r2_prompt_explain(&ctx, &task, NULL, &text), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_teach(&ctx, &none, world.evidence, 1, 0, &nobody, &records), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "data is NULL") != NULL);
+    none = config, none.codebook = NULL;
+    CHECK_STATUS(&ctx, r2_prompt_explain(&ctx, &task, trace.data, &text), R2_ARGUMENT);
+    r2_text_free(&ctx, &text);
+    r2_text_free(&ctx, &trace);
+    r2_prompt_free(&ctx, &prompt);
+}
+
 TEST(an_english_trace_without_a_thought_is_malformed) {
     r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
     r2_prompt prompt;

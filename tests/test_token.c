@@ -289,6 +289,14 @@ static r2_status load_with(const char *part, const char *instead) {
     return status;
 }
 
+/* Parts of a sequence of pre-tokenizers. */
+#define DIGITS "{\"type\":\"Digits\",\"individual_digits\":true}"
+#define LEVEL "{\"type\":\"ByteLevel\"}"
+#define PLAIN "{\"type\":\"ByteLevel\",\"use_regex\":false}"
+#define SPLIT(invert, behavior)                                                                    \
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"invert\":" invert                           \
+    ",\"behavior\":\"" behavior "\"}"
+
 TEST(what_changes_ids_and_is_not_supported_is_refused) {
     static const char *const bad[][2] = {{"\"ab\":2", "\"ab\":7"},
                                          {"\"ab\":2", "\"ab\":1"},
@@ -320,12 +328,45 @@ TEST(what_changes_ids_and_is_not_supported_is_refused) {
                                          {"\"type\":\"BPE\"", "\"end_of_word_suffix\":0"},
                                          {"\"merges\":[\"a b\"]", "\"merges\":{}"},
                                          {"\"<s>\"", "\"<s>\\u0000\""},
+                                         {"\"type\":\"BPE\"", "\"type\":\"Unigram\""},
+                                         {"\"type\":\"BPE\"", "\"ignore_merges\":true"},
+                                         {"\"type\":\"BPE\"", "\"dropout\":\"no\""},
+                                         {"\"vocab\":{", "\"vocab\":[{"},
+                                         {"\"vocab\"", "\"words\""},
+                                         {"\"model\"", "\"modell\""},
+                                         {"\"added_tokens\":[", "\"padding\":{\"direction\":\"Left\"},\"added_tokens\":["},
+                                         {"\"added_tokens\":[", "\"added_tokens\":7,\"other\":["},
+                                         {"\"special\":true", "\"rstrip\":true"},
+                                         {"\"special\":true", "\"single_word\":true"},
+                                         {"\"a b\"", "\"c b\""},
+                                         {"\"a b\"", "\"a c\""},
+                                         {"\"a b\"", "\"b b\""},
+                                         {"\"a b\"", "[\"a\",7]"},
+                                         {"\"a b\"", "[7,\"b\"]"},
+                                         {"\"a b\"", "[\"a\",\"b\",\"b\"]"},
+                                         {"null", "{\"type\":\"Sequence\",\"normalizers\":[]}"},
+                                         {"null", "{\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"NFC\"}]}"},
+                                         {"\"pre_tokenizer\"", "\"other\""},
+                                         {"false}", "false,\"use_regex\":false}"},
+                                         {"{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[" DIGITS "," LEVEL "," LEVEL "],\"type\":\"Sequence\""},
+                                         {"{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[" LEVEL "],\"type\":\"Sequence\""},
+                                         {"{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[{\"type\":\"Digits\"}," LEVEL "],\"type\":\"Sequence\""},
+                                         {"{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[" DIGITS "," PLAIN "],\"type\":\"Sequence\""},
+                                         {"{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[" LEVEL "," PLAIN "],\"type\":\"Sequence\""},
+                                         {"{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[" SPLIT("true", "Isolated") "," PLAIN "],\"type\":\"Sequence\""},
+                                         {"{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[" SPLIT("false", "Removed") "," PLAIN "],\"type\":\"Sequence\""},
+                                         {"{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[" SPLIT("false", "Isolated") "," PLAIN "],\"type\":\"Sequence\""},
                                          {"}}", "}}}"},
                                          {"}}", ""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i)
         if (!CHECK_STATUS(&ctx, load_with(bad[i][0], bad[i][1]), R2_FORMAT)) puts(bad[i][1]);
     CHECK_STATUS(&ctx, load_with("\"a b\"", "[\"a\",\"b\"]"), R2_OK);
     CHECK_STATUS(&ctx, load_with("null", "{\"type\":\"NFC\"}"), R2_OK);
+    CHECK_STATUS(&ctx, load_with("null", "{\"normalizers\":[{\"type\":\"NFC\"}]}"), R2_OK);
+    CHECK_STATUS(&ctx, load_with("{\"type\":\"ByteLevel\"", "{\"pretokenizers\":[" DIGITS "," LEVEL
+                                 "],\"type\":\"Sequence\""), R2_OK);
+    CHECK_STATUS(&ctx, load_with("\"special\":true", "\"normalized\":true"), R2_OK);
+    CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"dropout\":0,\"type\":null"), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"end_of_word_suffix\":\"\""), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"continuing_subword_prefix\":null"), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"ab\":2", "\"ab\":2,\"<s>\":3"), R2_OK);
@@ -511,11 +552,15 @@ TEST(added_tokens_are_found_as_by_trying_all) {
 TEST(json_is_checked_before_it_is_read) {
     static const char *const good[] = {
         "0", "-0.5e+3", " [ ] ", "{\"a\":[1,2,{\"b\":null}],\"c\":true}", "\"\\u00e9\\n\\/\"",
-        "\"\\uD83D\\uDE00\"", "false", "[\"\\\\u0000\"]", "123456789012345678901234567890"};
+        "\"\\uD83D\\uDE00\"", "\"\\uDBFF\\uDFFF\\uABCD\\uABCD\"", "\xEF\xBB\xBF[1]", "[]", "{}", "1.5e-3", "false",
+ "[\"\\\\u0000\"]", "123456789012345678901234567890"};
     static const char *const bad[] = {
         "", " ", "00", "01", "-", "1.", ".5", "1e", "+1", "[1,]", "[,1]", "{\"a\"}", "{\"a\":}",
         "{a:1}", "{\"a\":1,}", "[1 2]", "nul", "truee", "\"\\x\"", "\"\\u12g4\"", "\"\\uD800\"",
-        "\"\\uD800\\u0041\"", "\"\\uDC00\"", "\"abc", "[1", "{\"a\":1", "1 1", "\f1", "NaN",
+        "\"\\uD800\\u0041\"", "\"\\uDC00\"", "\"\\uD800\\uE000\"", "\"\\uD800\\n\"", "\"\\uD8", "\"\\u00/0\"",
+        "\"\\u00:0\"", "\"\\u00`0\"", "\"\\", "\"\\u", "1e+", "1.x", "[1", "[\"a\",", "{\"a\":1;}", "{\"a", "{\"a\" 1}",
+        "[1}", "{\"a\":1]", "-x", "\xEF\xBB\xBF",
+ "\"abc", "[1", "{\"a\":1", "1 1", "\f1", "NaN",
         "1234567890123456789012345678901234567890123456789012345678901234567890"};
     char deep[2 * 1001 + 1];
     cJSON *root;

@@ -514,6 +514,12 @@ TEST(a_codebook_comes_back_from_disk) {
     refused_codebook(&ctx, &book, &saved, path, "\"weights\": [", "\"weights\": [0.5, ");
     refused_codebook(&ctx, &book, &saved, path, "\"weights\"", "\"Weights\"");
     refused_codebook(&ctx, &book, &saved, path, "{\"name\"", "{\"name\": 1}, {\"name\"");
+    refused_codebook(&ctx, &book, &saved, path, "\"n_chains\": 2", "\"n_chains\": \"2\"");
+    refused_codebook(&ctx, &book, &saved, path, "\"name\": \"hist\"", "\"name\": 7");
+    refused_codebook(&ctx, &book, &saved, path, "\"edges\": [", "\"edges\": [\"1\", ");
+    refused_codebook(&ctx, &book, &saved, path, "\"edges\": [", "\"edges\": 7, \"other\": [");
+    refused_codebook(&ctx, &book, &saved, path, "\"weights\": [", "\"weights\": [10, ");
+    refused_codebook(&ctx, &book, &saved, path, "\"weights\": [", "\"weights\": [-10, ");
     refused_codebook(&ctx, &book, &saved, path, "{", "[");
     refused_codebook(&ctx, &book, &saved, path, "\n]}\n", "\n]}\n]}\n");
     CHECK(ratings_write_text(path, ""));

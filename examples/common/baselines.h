@@ -19,7 +19,7 @@ typedef struct bl_model {
     int64_t dim;         /* columns of user and item                 */
     double *user, *item; /* (n_users, dim), (n_items, dim)           */
     double *bias;        /* (n_items), or the weights of features    */
-    int32_t *feature;    /* see bl_features, bl_most_popular         */
+    int32_t *feature;    /* see bl_features, bl_rank_items           */
     r2_model *net;       /* SASRec                                   */
     r2_arena memory;     /* of all of these but net                  */
     const r2_candidates *asked_of; /* logistic regression: whoever has the prompts of these */
@@ -239,13 +239,16 @@ static r2_status bl_item_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates
 
 /* RP3-beta (Paudel et al., ACM TiiS 7(1), 2017): three steps of a random walk from u, each with the
    probability 1 / degree to the power p[0], divided by the item's degree to the power p[1]. Never by
-   way of u itself, as in bl_near. bias[i] = n_i^-p[0]. */
+   way of u itself, as in bl_near. bias[i] = n_i^-p[0], user[v] = n_v^-p[0]. */
 static r2_status bl_rp3_fit(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
     m->bias = bl_array(ctx, m, g->n_items, 1);
-    if (!m->bias) return ctx->status;
+    m->user = bl_array(ctx, m, g->n_users, 1);
+    if (!m->bias || !m->user) return ctx->status;
     for (int64_t i = 0; i < g->n_items; ++i)
         m->bias[i] = pow((double)r2_graph_item_degree(g, (uint32_t)i) + 1e-9, -m->p[0]);
+    for (int64_t u = 0; u < g->n_users; ++u)
+        m->user[u] = pow((double)r2_graph_user_degree(g, (uint32_t)u), -m->p[0]);
     return R2_OK;
 }
 
@@ -254,7 +257,7 @@ static void bl_rp3_case(const bl_model *m, uint32_t user, const uint32_t *item, 
     const r2_graph *g = &m->run->graph;
     bl_near(g, user, m->bias, near);
     for (int64_t v = 0; v < g->n_users; ++v)
-        if (near[v] > 0.0) near[v] *= pow((double)r2_graph_user_degree(g, (uint32_t)v), -m->p[0]);
+        if (near[v] > 0.0) near[v] *= m->user[v];
     bl_sum_users(g, near, item, n, score);
     for (int64_t k = 0; k < n; ++k)
         score[k] /= (float)pow((double)r2_graph_item_degree(g, item[k]) + 1e-9, m->p[1]);
@@ -266,7 +269,7 @@ static r2_status bl_rp3(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, 
 
 /* ---- linear algebra ---- */
 
-enum { BL_BLOCK = 32, BL_STRIP = 128 };
+enum { BL_BLOCK = 32, BL_STRIP = 64 };
 
 /* row -= factor[0] other[0] + factor[step] other[1] + ..: n numbers, count rows of `other`. Four of
    them at a time, so that `row` is read and written a quarter as often. */
@@ -308,18 +311,32 @@ static void bl_cholesky(const r2_ctx *ctx, double *a, int64_t n) {
     }
 }
 
-/* U^T U X = B in `width` columns of B (n, cols), b the first of them, which become X. Rows of B before
-   the row `first` are 0 there. */
+/* U^T U X = B in `width` columns of B (n, cols), b the first of them, which become X from the row
+   `first` on. Rows of B before that are 0. By blocks of rows, so that what is read stays near. */
 static void bl_solve_columns(const double *u, double *b, int64_t n, int64_t cols, int64_t width,
                              int64_t first) {
-    for (int64_t i = first; i < n; ++i) {
-        bl_eliminate(b + i * cols, width, u + first * n + i, n, b + first * cols, cols, i - first);
-        bl_divide(b + i * cols, width, u[i * n + i]);
+    for (int64_t begin = first, end; begin < n; begin = end) {
+        end = begin + BL_BLOCK < n ? begin + BL_BLOCK : n;
+        for (int64_t k = first; k < begin; k += BL_BLOCK)
+            for (int64_t i = begin; i < end; ++i)
+                bl_eliminate(b + i * cols, width, u + k * n + i, n, b + k * cols, cols, BL_BLOCK);
+        for (int64_t i = begin; i < end; ++i) {
+            bl_eliminate(b + i * cols, width, u + begin * n + i, n, b + begin * cols, cols,
+                         i - begin);
+            bl_divide(b + i * cols, width, u[i * n + i]);
+        }
     }
-    for (int64_t i = n - 1; i >= 0; --i) {
-        const double *below = b + (i + 1) * cols;
-        bl_eliminate(b + i * cols, width, u + i * n + i + 1, 1, below, cols, n - i - 1);
-        bl_divide(b + i * cols, width, u[i * n + i]);
+    for (int64_t end = n, begin; end > first; end = begin) {
+        begin = end - BL_BLOCK > first ? end - BL_BLOCK : first;
+        for (int64_t k = end; k < n; k += BL_BLOCK)
+            for (int64_t i = begin; i < end; ++i)
+                bl_eliminate(b + i * cols, width, u + i * n + k, 1, b + k * cols, cols,
+                             k + BL_BLOCK < n ? BL_BLOCK : n - k);
+        for (int64_t i = end - 1; i >= begin; --i) {
+            bl_eliminate(b + i * cols, width, u + i * n + i + 1, 1, b + (i + 1) * cols, cols,
+                         end - i - 1);
+            bl_divide(b + i * cols, width, u[i * n + i]);
+        }
     }
 }
 
@@ -349,7 +366,8 @@ static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n, int64_t
                          s + 1 < strips ? BL_STRIP : cols - s * BL_STRIP, 0);
 }
 
-/* x (n, n), all 0, becomes the inverse of A, which becomes U. */
+/* x (n, n), all 0, becomes the inverse of A, which becomes U. Both are symmetric: each strip of
+   columns is solved from its diagonal on, and mirrored. */
 static void bl_invert(const r2_ctx *ctx, double *a, double *x, int64_t n) {
     const int64_t strips = (n + BL_STRIP - 1) / BL_STRIP;
     for (int64_t i = 0; i < n; ++i) x[i * n + i] = 1.0;
@@ -357,6 +375,8 @@ static void bl_invert(const r2_ctx *ctx, double *a, double *x, int64_t n) {
     R2_PARALLEL_FOR(r2_threads(ctx, n * n * n), s, strips)
         bl_solve_columns(a, x + s * BL_STRIP, n, n,
                          s + 1 < strips ? BL_STRIP : n - s * BL_STRIP, s * BL_STRIP);
+    for (int64_t i = 0; i < n; ++i)
+        for (int64_t j = i + 1; j < n; ++j) x[i * n + j] = x[j * n + i];
 }
 
 static double bl_dot(const double *a, const double *b, int64_t n) {
@@ -367,33 +387,96 @@ static double bl_dot(const double *a, const double *b, int64_t n) {
 
 /* ---- EASE^R (arXiv 1905.03375), p: ridge, half-life of the query (0: none) ---- */
 
-/* The weights between items are B = I - P / diag(P), P = (X^T X + ridge I)^-1, items by items.
-   item = B, bias = diag(P). */
-static r2_status bl_ease_fit_items(r2_ctx *ctx, bl_model *m) {
+typedef struct bl_degree {
+    int64_t degree;
+    uint32_t item;
+} bl_degree;
+
+/* The most popular first, of equals the one with the smaller number. */
+static int bl_by_degree(const void *a, const void *b) {
+    const bl_degree *x = (const bl_degree *)a, *y = (const bl_degree *)b;
+    if (x->degree != y->degree) return x->degree > y->degree ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+/* feature[i] = rank of item i by popularity, 0 the most popular; of equals the one with the smaller
+   number comes first. */
+static r2_status bl_rank_items(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
-    int64_t n = g->n_items;
-    double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
-    m->item = bl_array(ctx, m, n, n);
+    bl_degree *all = (bl_degree *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *all);
+    m->feature = (int32_t *)r2_arena_alloc(ctx, &m->memory, (uint64_t)g->n_items, sizeof(int32_t));
+    for (int64_t i = 0; i < g->n_items && all && m->feature; ++i) {
+        all[i].degree = r2_graph_item_degree(g, (uint32_t)i);
+        all[i].item = (uint32_t)i;
+    }
+    if (all && m->feature) {
+        qsort(all, (size_t)g->n_items, sizeof *all, bl_by_degree);
+        for (int64_t k = 0; k < g->n_items; ++k) m->feature[all[k].item] = (int32_t)k;
+    }
+    r2_release(ctx, all);
+    return all && m->feature ? R2_OK : R2_NO_MEMORY;
+}
+
+/* gram (dim, n_items), all 0: how many users have both. Ranks. */
+static void bl_count_pairs(const r2_ctx *ctx, const bl_model *m, double *gram) {
+    const r2_graph *g = &m->run->graph;
+    R2_PARALLEL_FOR(r2_threads(ctx, m->dim * g->n_items), i, g->n_items) {
+        double *row = gram + m->feature[i] * g->n_items;
+        if (m->feature[i] >= m->dim) continue;
+        for (int64_t a = g->item_begin[i]; a < g->item_begin[i + 1]; ++a) {
+            const uint32_t v = g->item_user[a];
+            for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+                row[m->feature[g->user_item[e]]] += 1.0;
+        }
+    }
+}
+
+/* item = the weights of the features for all items, from gram and P (dim, dim). */
+static void bl_ease_weights(const r2_ctx *ctx, bl_model *m, const double *gram, const double *p) {
+    const int64_t n = m->dim, n_items = m->run->graph.n_items, rest = n_items - n;
+    for (int64_t j = 0; j < n; ++j) m->bias[j] = -p[j * n + j];
+    R2_PARALLEL_FOR(r2_threads(ctx, n * n * n), i, n) {
+        double *row = m->item + i * n_items;
+        for (int64_t j = 0; j < n; ++j) row[j] = p[i * n + j] / m->bias[j];
+        row[i] = 0.0;
+        bl_eliminate(row + n, rest, p + i * n, 1, gram + n, n_items, n);
+        for (int64_t j = n; j < n_items; ++j) row[j] = -row[j];
+    }
+    for (int64_t j = 0; j < n; ++j) m->bias[j] = -m->bias[j];
+}
+
+/* The `most` most popular items predict, the features: themselves by B = I - P / diag(P),
+   P = (X^T X + ridge I)^-1, X of these items alone, and every other item j by ridge regression on
+   them, P X^T x_j. With all items that is EASE^R. item (dim, n_items) has the weights by ranks,
+   bias (dim) = diag(P), feature: see bl_rank_items. */
+static r2_status bl_ease_fit_most(r2_ctx *ctx, bl_model *m, int64_t most) {
+    const int64_t n_items = m->run->graph.n_items, n = most < n_items ? most : n_items;
+    const uint64_t rows = (uint64_t)n;
+    double *gram = (double *)r2_alloc(ctx, rows, (uint64_t)n_items * sizeof *gram);
+    double *a = (double *)r2_alloc(ctx, rows, rows * sizeof *a);
+    double *p = (double *)r2_alloc(ctx, rows, rows * sizeof *p);
+    r2_status status = bl_rank_items(ctx, m);
+    m->dim = n;
+    m->item = bl_array(ctx, m, n, n_items);
     m->bias = bl_array(ctx, m, n, 1);
-    if (!gram || !m->item || !m->bias) {
-        r2_release(ctx, gram);
-        return ctx->status;
-    }
-    R2_PARALLEL_FOR(r2_threads(ctx, n * n), i, n) {
-        for (int64_t a = g->item_begin[i]; a < g->item_begin[i + 1]; ++a)
-            for (int64_t e = g->user_begin[g->item_user[a]]; e < g->user_begin[g->item_user[a] + 1];
-                 ++e)
-                gram[i * n + g->user_item[e]] += 1.0;
-        gram[i * n + i] += m->p[0];
-    }
-    bl_invert(ctx, gram, m->item, n);
-    for (int64_t i = 0; i < n; ++i) m->bias[i] = m->item[i * n + i];
-    R2_PARALLEL_FOR(r2_threads(ctx, n * n), i, n) {
-        for (int64_t j = 0; j < n; ++j) m->item[i * n + j] /= -m->bias[j];
-        m->item[i * n + i] = 0.0;
+    if (!gram || !a || !p || !m->item || !m->bias) status = R2_NO_MEMORY;
+    if (status == R2_OK) {
+        bl_count_pairs(ctx, m, gram);
+        for (int64_t i = 0; i < n; ++i) {
+            memcpy(a + i * n, gram + i * n_items, rows * sizeof *a);
+            a[i * n + i] += m->p[0];
+        }
+        bl_invert(ctx, a, p, n);
+        bl_ease_weights(ctx, m, gram, p);
     }
     r2_release(ctx, gram);
-    return R2_OK;
+    r2_release(ctx, a);
+    r2_release(ctx, p);
+    return status;
+}
+
+static r2_status bl_ease_fit_items(r2_ctx *ctx, bl_model *m) {
+    return bl_ease_fit_most(ctx, m, m->run->graph.n_items);
 }
 
 /* The same by K = (X X^T + ridge I)^-1, users by users: for a query q
@@ -422,81 +505,18 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
     return gram && m->user && m->bias ? R2_OK : R2_NO_MEMORY;
 }
 
-/* Rows of the matrix to be inverted, which takes time as their cube. A grid of BL_EASE_MOST takes half
-   a minute, of twice as many several: in larger data as many of the most popular items predict. */
-enum { BL_EASE_MOST = 2000 };
+/* Rows of the matrix to be inverted, which takes time as their cube. Where users and items are more
+   than BL_EASE_MOST, the BL_EASE_FEATURES most popular items predict. */
+enum { BL_EASE_MOST = 4000, BL_EASE_FEATURES = 2000 };
 static int64_t bl_ease_size(const r2_run *run) {
     const r2_graph *g = &run->graph;
     return g->n_items < g->n_users ? g->n_items : g->n_users;
 }
 
-typedef struct bl_degree {
-    int64_t degree;
-    uint32_t item;
-} bl_degree;
-
-/* The most popular first, of equals the one with the smaller number. */
-static int bl_by_degree(const void *a, const void *b) {
-    const bl_degree *x = (const bl_degree *)a, *y = (const bl_degree *)b;
-    if (x->degree != y->degree) return x->degree > y->degree ? -1 : 1;
-    return (x->item > y->item) - (x->item < y->item);
-}
-
-/* feature[i] = place of item i among the m->dim most popular, else -1. */
-static r2_status bl_most_popular(r2_ctx *ctx, bl_model *m) {
-    const r2_graph *g = &m->run->graph;
-    bl_degree *all = (bl_degree *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *all);
-    m->feature = (int32_t *)r2_arena_alloc(ctx, &m->memory, (uint64_t)g->n_items, sizeof(int32_t));
-    for (int64_t i = 0; i < g->n_items && all && m->feature; ++i) {
-        all[i].degree = r2_graph_item_degree(g, (uint32_t)i);
-        all[i].item = (uint32_t)i;
-    }
-    if (all && m->feature) {
-        qsort(all, (size_t)g->n_items, sizeof *all, bl_by_degree);
-        for (int64_t k = 0; k < g->n_items; ++k)
-            m->feature[all[k].item] = k < m->dim ? (int32_t)k : -1;
-    }
-    r2_release(ctx, all);
-    return all && m->feature ? R2_OK : R2_NO_MEMORY;
-}
-
-/* Counts the items of a user that are among the most popular. */
-static void bl_count_most(const bl_model *m, uint32_t user, double *count) {
-    const r2_graph *g = &m->run->graph;
-    for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e)
-        if (m->feature[g->user_item[e]] >= 0) count[m->feature[g->user_item[e]]] += 1.0;
-}
-
-/* Where both are large: the `most` most popular items alone predict, themselves as in EASE^R, every
-   other item j by ridge regression on them: with y = P q, X of these items alone,
-       score_i = q_i - y_i / P_ii,    score_j = x_j^T X y.
-   item = P (dim, dim), dim = most, feature: see bl_most_popular. */
-static r2_status bl_ease_fit_most(r2_ctx *ctx, bl_model *m, int64_t most) {
-    const r2_graph *g = &m->run->graph;
-    const int64_t n = most < g->n_items ? most : g->n_items;
-    double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
-    r2_status status;
-    m->dim = n;
-    status = bl_most_popular(ctx, m);
-    m->item = bl_array(ctx, m, n, n);
-    if (!gram || !m->item) status = R2_NO_MEMORY;
-    if (status == R2_OK) {
-        R2_PARALLEL_FOR(r2_threads(ctx, n * n), i, g->n_items) {
-            const int64_t row = m->feature[i];
-            for (int64_t a = g->item_begin[i]; a < g->item_begin[i + 1] && row >= 0; ++a)
-                bl_count_most(m, g->item_user[a], gram + row * n);
-        }
-        for (int64_t i = 0; i < n; ++i) gram[i * n + i] += m->p[0];
-        bl_invert(ctx, gram, m->item, n);
-    }
-    r2_release(ctx, gram);
-    return status;
-}
-
 /* By the smaller of the two, or, where that is too large, from the most popular items. */
 static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
-    if (bl_ease_size(m->run) > BL_EASE_MOST) return bl_ease_fit_most(ctx, m, BL_EASE_MOST);
+    if (bl_ease_size(m->run) > BL_EASE_MOST) return bl_ease_fit_most(ctx, m, BL_EASE_FEATURES);
     return g->n_items < g->n_users ? bl_ease_fit_items(ctx, m) : bl_ease_fit_users(ctx, m);
 }
 
@@ -514,15 +534,17 @@ static void bl_ease_query(const bl_model *m, uint32_t u, int64_t history, uint32
     }
 }
 
-/* row[k] = q B at item[k], from B. */
+/* row[k] = q B at item[k], from B. Who has none of the features gets 0 for every item: popularity,
+   weighted next to nothing, breaks the tie. */
 static void bl_ease_row_items(const bl_model *m, uint32_t u, const double *evidence,
                               const uint32_t *item, int64_t n, float *row) {
     const r2_graph *g = &m->run->graph;
     for (int64_t k = 0; k < n; ++k) {
-        double sum = 0.0;
+        const double *to = m->item + m->feature[item[k]];
+        double sum = m->dim < g->n_items ? 1e-9 * (double)r2_graph_item_degree(g, item[k]) : 0.0;
         for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-            const int64_t i = (int64_t)g->user_item[e];
-            sum += evidence[i] * m->item[i * g->n_items + item[k]];
+            const int64_t from = m->feature[g->user_item[e]];
+            if (from < m->dim) sum += evidence[g->user_item[e]] * to[from * g->n_items];
         }
         row[k] = (float)sum;
     }
@@ -552,36 +574,11 @@ static void bl_ease_row_users(const bl_model *m, const double *evidence, const u
     }
 }
 
-/* From the most popular items. Who has none of them gets 0 for every item: popularity, weighted next
-   to nothing, breaks the tie. y (dim): scratch. */
-static void bl_ease_row_most(const bl_model *m, uint32_t user, const double *q,
-                             const uint32_t *item, int64_t n, double *y, float *row) {
-    const r2_graph *g = &m->run->graph;
-    memset(y, 0, (size_t)m->dim * sizeof *y);
-    for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e) {
-        const int64_t place = m->feature[g->user_item[e]];
-        for (int64_t k = 0; k < m->dim && place >= 0; ++k)
-            y[k] += q[g->user_item[e]] * m->item[place * m->dim + k];
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        const int64_t place = m->feature[item[k]];
-        double sum = 1e-9 * (double)r2_graph_item_degree(g, item[k]);
-        if (place >= 0) sum += q[item[k]] - y[place] / m->item[place * m->dim + place];
-        for (int64_t j = g->item_begin[item[k]]; j < g->item_begin[item[k] + 1] && place < 0; ++j) {
-            const uint32_t v = g->item_user[j];
-            for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
-                if (m->feature[g->user_item[e]] >= 0) sum += y[m->feature[g->user_item[e]]];
-        }
-        row[k] = (float)sum;
-    }
-}
-
 static void bl_ease_case(const bl_model *m, uint32_t user, const uint32_t *item, int64_t n,
                          double *scratch, float *score) {
     const r2_graph *g = &m->run->graph;
     bl_ease_query(m, user, r2_graph_user_degree(g, user), R2_NO_ITEM, scratch);
-    if (m->feature) bl_ease_row_most(m, user, scratch, item, n, scratch + g->n_items, score);
-    else if (m->item) bl_ease_row_items(m, user, scratch, item, n, score);
+    if (m->item) bl_ease_row_items(m, user, scratch, item, n, score);
     else bl_ease_row_users(m, scratch, item, n, scratch + g->n_items, score);
 }
 
@@ -594,7 +591,7 @@ static r2_status bl_ease(r2_ctx *ctx, const bl_model *m, const r2_candidates *c,
    matrix changes its inverse by a product of two vectors, so nothing is fitted anew ---- */
 
 /* P' = P + z z^T / (1 - x^T z), z = P x, x the row of u0. For a query q that does not hold item i,
-   `deep` becomes -(q P')_i / P'_ii. z (n_items): scratch. */
+   `deep` becomes -(q P')_i / P'_ii. z (n_items) by ranks: scratch. */
 static void bl_ease_unseen_items(const bl_model *m, const double *q, const r2_question *question,
                                  int64_t n, double *z, r2_evidence *evidence) {
     const r2_graph *g = &m->run->graph;
@@ -603,18 +600,18 @@ static void bl_ease_unseen_items(const bl_model *m, const double *q, const r2_qu
     double left = 1.0, asked = 0.0; /* 1 - x^T z, q z */
     memset(z, 0, (size_t)g->n_items * sizeof *z);
     for (int64_t e = begin; e < end; ++e) {
-        const double *b = m->item + (int64_t)g->user_item[e] * g->n_items;
+        const double *b = m->item + m->feature[g->user_item[e]] * g->n_items;
         for (int64_t i = 0; i < g->n_items; ++i) z[i] -= b[i];
-        z[g->user_item[e]] += 1.0;
+        z[m->feature[g->user_item[e]]] += 1.0;
     }
     for (int64_t i = 0; i < g->n_items; ++i) z[i] *= m->bias[i];
     for (int64_t e = begin; e < end; ++e) {
-        left -= z[g->user_item[e]];
-        asked += z[g->user_item[e]] * q[g->user_item[e]];
+        left -= z[m->feature[g->user_item[e]]];
+        asked += z[m->feature[g->user_item[e]]] * q[g->user_item[e]];
     }
     for (int64_t k = 0; k < n; ++k) {
         const uint32_t item = question[k].item;
-        const double p = m->bias[item], mine = z[item];
+        const double p = m->bias[m->feature[item]], mine = z[m->feature[item]];
         float seen; /* q B = -q P / diag(P), but on the diagonal */
         bl_ease_row_items(m, u0, q, &item, 1, &seen);
         evidence[k].value[R2_FIELD_deep] = (float)(((double)seen * p - asked * mine / left) /
@@ -1065,12 +1062,10 @@ typedef struct bl_sums {
     double *mean;          /* (dim) of the group, by the items' probabilities                      */
     double *odds;          /* (group)                                                              */
     double *gradient, *hessian; /* (dim), (dim, dim), of all threads */
-    int thread, n_threads;
+    bool *mine;                 /* (dim) whether a row is this thread's */
+    bool curved;                /* whether the Hessian is wanted        */
+    int n_threads;
 } bl_sums;
-
-static bool bl_is_mine(const bl_sums *s, int32_t column) {
-    return column % s->n_threads == s->thread;
-}
 
 /* Adds slope x to the gradient and weight x x^T to the upper triangle, for x that is 1 in n columns,
    which ascend. */
@@ -1078,9 +1073,9 @@ static void bl_add_example(const bl_sums *s, int64_t d, const int32_t *column, i
                            double slope, double weight) {
     for (int64_t a = 0; a < n; ++a) {
         double *row = s->hessian + column[a] * d;
-        if (!bl_is_mine(s, column[a])) continue;
+        if (!s->mine[column[a]]) continue;
         s->gradient[column[a]] += slope;
-        for (int64_t b = a; b < n; ++b) row[column[b]] += weight;
+        for (int64_t b = a; b < n && s->curved; ++b) row[column[b]] += weight;
     }
 }
 
@@ -1098,7 +1093,7 @@ static void bl_take_mean(const bl_sums *s, int64_t d, int64_t n) {
     for (int64_t a = 0; a < n; ++a) {
         double *row = s->hessian + s->met[a] * d;
         const double mine = s->mean[s->met[a]];
-        for (int64_t b = a; b < n && bl_is_mine(s, s->met[a]); ++b)
+        for (int64_t b = a; b < n && s->mine[s->met[a]]; ++b)
             row[s->met[b]] -= mine * s->mean[s->met[b]];
     }
     for (int64_t a = 0; a < n; ++a) s->mean[s->met[a]] = 0.0;
@@ -1117,6 +1112,7 @@ static void bl_add_choice(const bl_model *m, const r2_examples *ex, int64_t firs
     for (int64_t k = 0; k < ex->group; ++k)
         bl_add_example(s, m->dim, s->column + k * places, n, (double)(k == 0) - odds[k] / total,
                        odds[k] / total);
+    if (!s->curved) return;
     for (int64_t j = 0; j < n; ++j) /* place by place, so that these ascend, too */
         for (int64_t k = 0; k < ex->group; ++k) {
             const int32_t column = s->column[k * places + j];
@@ -1130,14 +1126,17 @@ static void bl_add_choice(const bl_model *m, const r2_examples *ex, int64_t firs
     bl_take_mean(s, m->dim, n_met);
 }
 
-/* Gradient and Hessian (upper triangle) of the log-likelihood, minus L2. s: one a thread. */
-static void bl_logistic_sums(const bl_model *m, bl_sums *s) {
+/* Gradient and, where wanted, Hessian (upper triangle) of the log-likelihood, minus L2. s: one a
+   thread. */
+static void bl_logistic_sums(const bl_model *m, bl_sums *s, bool curved) {
     const r2_examples *ex = &m->run->train;
     const int64_t d = m->dim;
-    memset(s->hessian, 0, (size_t)(d * d) * sizeof *s->hessian);
+    if (curved) memset(s->hessian, 0, (size_t)(d * d) * sizeof *s->hessian);
+    for (int t = 0; t < s->n_threads; ++t) s[t].curved = curved;
     for (int64_t j = 0; j < d; ++j) {
-        s->hessian[j * d + j] = j ? m->p[0] : 1e-6;
-        s->gradient[j] = -s->hessian[j * d + j] * m->bias[j];
+        const double l2 = j ? m->p[0] : 1e-6;
+        if (curved) s->hessian[j * d + j] = l2;
+        s->gradient[j] = -l2 * m->bias[j];
     }
     R2_PARALLEL_FOR(s->n_threads, t, s->n_threads) {
         for (int64_t e = 0; e < ex->n; e += ex->group)
@@ -1159,14 +1158,17 @@ static bl_sums *bl_sums_alloc(r2_ctx *ctx, r2_arena *memory, const bl_model *m, 
         s[t].met = (int32_t *)r2_arena_alloc(ctx, memory, group * places, sizeof(int32_t));
         s[t].mean = (double *)r2_arena_alloc(ctx, memory, d, sizeof(double));
         s[t].odds = (double *)r2_arena_alloc(ctx, memory, group, sizeof(double));
-        if (!s[t].column || !s[t].met || !s[t].mean || !s[t].odds) return NULL;
+        s[t].mine = (bool *)r2_arena_alloc(ctx, memory, d, sizeof(bool));
+        if (!s[t].column || !s[t].met || !s[t].mean || !s[t].odds || !s[t].mine) return NULL;
         s[t].gradient = gradient, s[t].hessian = hessian;
-        s[t].thread = t, s[t].n_threads = threads;
+        s[t].n_threads = threads;
+        for (uint64_t j = (uint64_t)t; j < d; j += (uint64_t)threads) s[t].mine[j] = true;
     }
     return s;
 }
 
-/* Newton's method; a penalised convex function like this takes six steps or so. */
+/* Newton's method. Far from the optimum each step has its own Hessian; near it, where that hardly
+   changes, the last one serves, and a step costs as much as the gradient. */
 static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
     r2_status status = bl_features(ctx, m);
     r2_arena memory = {NULL, 0, 0};
@@ -1176,8 +1178,10 @@ static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
     s = bl_sums_alloc(ctx, &memory, m, r2_threads(ctx, m->run->train.n * 1000));
     if (!m->bias || !s) status = R2_NO_MEMORY;
     for (double moved = 1.0; moved > 1e-5 && status == R2_OK;) {
-        bl_logistic_sums(m, s);
-        bl_solve(ctx, s->hessian, s->gradient, m->dim, 1);
+        const bool far = moved > 0.1;
+        bl_logistic_sums(m, s, far);
+        if (far) bl_cholesky(ctx, s->hessian, m->dim);
+        bl_solve_vector(s->hessian, s->gradient, m->dim);
         moved = 0.0;
         for (int64_t j = 0; j < m->dim; ++j) {
             m->bias[j] += s->gradient[j];
@@ -1248,9 +1252,8 @@ static r2_status bl_fit(r2_ctx *ctx, const bl_method *method, const r2_run *run,
 }
 
 /* Validation HR@1 of a fitted model, MRR as the tie-breaker. */
-static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, bl_model *model, float *score,
-                             double *value) {
-    const r2_candidates *valid = &model->run->valid;
+static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, bl_model *model,
+                             const r2_candidates *valid, float *score, double *value) {
     r2_eval_config eval = r2_eval_config_default();
     r2_metrics m;
     r2_status status = method->score(ctx, model, valid, score);
@@ -1265,24 +1268,27 @@ static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, bl_model *mod
     return R2_OK;
 }
 
-/* Fits every grid point, keeps the one that is best on validation (the first of equals). What it
-   tried goes to the log hook. Free with bl_free. */
+/* Fits every grid point, keeps the one that is best on the first BL_TUNE_CASES validation cases (the
+   first of equals). What it tried goes to the log hook. Free with bl_free. */
+enum { BL_TUNE_CASES = 2048 };
 static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run, bl_model *best) {
-    int64_t n = run->valid.n_cases * run->valid.n_per_case;
-    float *score = (float *)r2_alloc(ctx, (uint64_t)n, sizeof *score);
+    r2_candidates valid = run->valid;
+    const int64_t n = valid.n_cases < BL_TUNE_CASES ? valid.n_cases : BL_TUNE_CASES;
+    float *score = (float *)r2_alloc(ctx, (uint64_t)(n * valid.n_per_case), sizeof *score);
     double best_value = -1.0;
     r2_status status = score ? R2_OK : R2_NO_MEMORY;
     r2_examples asked;
+    valid.n_cases = n;
     memset(best, 0, sizeof *best);
     memset(&asked, 0, sizeof asked);
     if (status == R2_OK && method->fit == bl_logistic_fit)
-        status = r2_run_candidate_prompts(ctx, run, &run->valid, NULL, &asked); /* once for all */
+        status = r2_run_candidate_prompts(ctx, run, &valid, NULL, &asked); /* once for all */
     for (int k = 0; k < method->n_grid && status == R2_OK; ++k) {
         double value = 0.0;
         bl_model model;
         status = bl_fit(ctx, method, run, method->grid[k], &model);
-        if (asked.n > 0) model.asked_of = &run->valid, model.asked = &asked;
-        if (status == R2_OK) status = bl_validate(ctx, method, &model, score, &value);
+        if (asked.n > 0) model.asked_of = &valid, model.asked = &asked;
+        if (status == R2_OK) status = bl_validate(ctx, method, &model, &valid, score, &value);
         if (status == R2_OK && value > best_value) {
             bl_model change = *best;
             *best = model;

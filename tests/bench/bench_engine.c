@@ -6,6 +6,7 @@
        matmul L M N K       seconds of one product, layout L (0 NT, 1 NN, 2 TN)
        train NAME LORA      seconds of one step of the model NAME (small, big), LORA 0 or 1
        decode B             seconds of 64 positions of B outputs of the 15 M model
+       read                 seconds of reading its weights 64 times, and nothing else
        prefill              seconds of 256 rows of the 15 M model
        memory               most bytes of memory ever resident                                      */
 #define R2REC_IMPLEMENTATION
@@ -39,13 +40,10 @@ static double peak(void) {
     return 2e-9 * CHAINS * ROUNDS * R2__LANES * ctx.n_threads / (r2_seconds() - start);
 }
 
-static double bandwidth(void) {
-    const int64_t n = (int64_t)1 << 26; /* 256 MB: beyond every cache */
-    static float *x = NULL;
+/* Seconds of reading n numbers, on all threads. */
+static double reading(const float *x, int64_t n) {
     float result[64] = {0};
-    double start;
-    if (!x) x = numbers(n);
-    start = r2_seconds();
+    const double start = r2_seconds();
     R2_PARALLEL_FOR(ctx.n_threads, t, ctx.n_threads) {
         r2__range part = r2__share(n, 4 * R2__LANES, t, ctx.n_threads);
         r2__vec sum[4] = {r2__zero(), r2__zero(), r2__zero(), r2__zero()};
@@ -54,7 +52,14 @@ static double bandwidth(void) {
         result[t % 64] = r2__sum(sum[0] + sum[1] + sum[2] + sum[3]);
     }
     if (result[0] == 12345.0f) puts("never");
-    return 4e-9 * (double)n / (r2_seconds() - start);
+    return r2_seconds() - start;
+}
+
+static double bandwidth(void) {
+    const int64_t n = (int64_t)1 << 26; /* 256 MB: beyond every cache */
+    static float *x = NULL;
+    if (!x) x = numbers(n);
+    return 4e-9 * (double)n / reading(x, n);
 }
 
 static double matmul(int layout, int64_t M, int64_t N, int64_t K) {
@@ -140,6 +145,15 @@ static r2_model *decoder(void) {
     return &model;
 }
 
+/* What no decoder can beat that reads its weights once a token. */
+static double read_weights(void) {
+    const r2_model *model = decoder();
+    double seconds = 0.0;
+    for (int token = 0; token < 64; ++token)
+        seconds += reading(model->param, model->n_params / (4 * R2__LANES) * (4 * R2__LANES));
+    return seconds;
+}
+
 static double generate(int64_t outputs, int64_t rows, int32_t max_new) {
     int32_t token[512];
     int64_t begin[512];
@@ -186,6 +200,7 @@ int main(int argc, char **argv) {
             result = train(t);
         }
         if (sscanf(line, "decode %d", &a) == 1) result = generate(a, 1, 64);
+        if (strncmp(line, "read", 4) == 0) result = read_weights();
         if (strncmp(line, "prefill", 7) == 0) result = generate(1, 256, 0);
         printf("%.9g\n", result);
         fflush(stdout);

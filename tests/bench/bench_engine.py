@@ -253,6 +253,8 @@ def main():
     for batch in (1, 8, 32):
         compare(f"decode batch {batch}", "tokens/s", 64 * batch, lambda: ours(f"decode {batch}"),
                 decode and (lambda: decode(batch)), "PyTorch, tuned")
+    compare("decode batch 1, limit", "tokens/s", 64, lambda: ours("decode 1"), lambda: ours("read"),
+            "reading the weights once a token")
     compare("prefill 256", "tokens/s", 256, lambda: ours("prefill"), prefill, "PyTorch, tuned")
     limits()
     peak, speed = max(peaks), max(speeds)

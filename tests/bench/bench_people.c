@@ -24,7 +24,7 @@ static double quality(r2_ctx *ctx, r2_run *run) {
     bl_model model;
     check(ctx, score ? r2_run_prepare(ctx, run) : R2_NO_MEMORY);
     check(ctx, bl_fit(ctx, method, run, choice, &model));
-    check(ctx, bl_validate(ctx, method, &model, score, &unused));
+    check(ctx, bl_validate(ctx, method, &model, &run->valid, score, &unused));
     hr1 = model.validation;
     bl_free(ctx, &model);
     r2_release(ctx, score);

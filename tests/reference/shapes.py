@@ -3,6 +3,7 @@
     shapes.py singles DIR      two thirds of the items have a single rating
     shapes.py timeless DIR     no times
     shapes.py counts DIR       plays instead of stars
+    shapes.py million DIR      the size of MovieLens-1M: 6,040 users, 3,706 items, 946,290 ratings
     shapes.py permute FROM DIR the ratings of FROM (ratings.csv or ratings.dat), dealt out anew: each user
                                keeps the number and the times of its ratings, each item its number, and
                                who took what means nothing: no method may rank above popularity
@@ -75,6 +76,24 @@ def counts(out, draw):
             out.write(f"{user + 1},{i + 1},{plays},{t}\n")
 
 
+def million(out, draw):
+    users, items = 6040, 3706
+    fall = np.exp(-np.arange(DIMENSIONS) / 4)
+    taste = draw.normal(size=(users, DIMENSIONS)) * fall
+    item = draw.normal(size=(items, DIMENSIONS))
+    popularity = -np.log(20 + draw.permutation(items))
+    out.write("userId,movieId,rating,timestamp\n")
+    for user in range(users):
+        liking = taste[user] @ item.T
+        n = int(np.clip(draw.lognormal(4.6, 0.95), 20, 1800))
+        drawn_to = popularity + 0.8 * liking + draw.gumbel(size=items)
+        taken = np.argsort(-drawn_to)[:n]  # the order of a draw without replacement
+        time = int(draw.uniform(0, 1000) * DAY) + 1_300_000_000
+        for i in taken:
+            time += int(draw.exponential(3600))
+            out.write(f"{user + 1},{i + 1},{stars(draw, liking[i])},{time}\n")
+
+
 def permute(source, out, draw):
     path, separator = os.path.join(source, "ratings.csv"), ","
     if not os.path.exists(path):
@@ -100,7 +119,8 @@ def permute(source, out, draw):
 def main(shape, *paths):
     os.makedirs(paths[-1], exist_ok=True)
     with open(os.path.join(paths[-1], "ratings.csv"), "w", encoding="utf-8") as out:
-        {"singles": singles, "timeless": timeless, "counts": counts, "permute": permute}[shape](
+        {"singles": singles, "timeless": timeless, "counts": counts, "million": million,
+         "permute": permute}[shape](
             *paths[:-1], out, np.random.default_rng(0))
 
 
