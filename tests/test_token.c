@@ -328,6 +328,8 @@ TEST(what_changes_ids_and_is_not_supported_is_refused) {
                                          {"\"type\":\"BPE\"", "\"end_of_word_suffix\":0"},
                                          {"\"merges\":[\"a b\"]", "\"merges\":{}"},
                                          {"\"<s>\"", "\"<s>\\u0000\""},
+                                         {"\"<s>\"", "\"a\""}, /* the same text twice */
+                                         {"\"ab\":2", "\"ab\":2,\"\xE4\xB8\x83\":4"}, /* no letter of a byte */
                                          {"\"type\":\"BPE\"", "\"type\":\"Unigram\""},
                                          {"\"type\":\"BPE\"", "\"ignore_merges\":true"},
                                          {"\"type\":\"BPE\"", "\"dropout\":\"no\""},
@@ -370,6 +372,25 @@ TEST(what_changes_ids_and_is_not_supported_is_refused) {
     CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"end_of_word_suffix\":\"\""), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"continuing_subword_prefix\":null"), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"ab\":2", "\"ab\":2,\"<s>\":3"), R2_OK);
+}
+
+static int stop_reading(void *hook_data, const char *what, int64_t done, int64_t total) {
+    (void)hook_data, (void)total;
+    return strcmp(what, "bytes of text read") == 0 && done >= 1 << 20;
+}
+
+/* Long texts report as they are read, and may be stopped. */
+TEST(training_may_be_stopped) {
+    enum { N = (1 << 20) + 64 };
+    r2_bpe_config config = r2_bpe_config_default();
+    char *text = (char *)malloc(N);
+    r2_bpe bpe;
+    REQUIRE(text != NULL);
+    for (int k = 0; k < N; ++k) text[k] = k % 64 ? 'a' : ' ';
+    ctx.progress = stop_reading;
+    CHECK_STATUS(&ctx, r2_bpe_train(&ctx, &bpe, &config, text, N), R2_CANCELLED);
+    ctx.progress = NULL;
+    free(text);
 }
 
 TEST(a_missing_byte_is_an_error) {
