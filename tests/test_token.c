@@ -187,7 +187,7 @@ TEST(any_bytes_come_back) {
 static const char *nfc(const char *text) {
     const r2_bpe *bpe = tokenizer(1);
     r2_text_clear(&scratch);
-    if (!bpe || r2__nfc_text(&ctx, bpe->normal, text, strlen(text), &scratch)) return NULL;
+    if (!bpe || r2__nfc_text(&ctx, bpe->normal, r2__slice_text(text), &scratch)) return NULL;
     return scratch.data;
 }
 
@@ -511,7 +511,7 @@ TEST(unicode_is_icus_for_every_code_point) {
         r2_text_add(&ctx, &raw, "a", 1);
         r2__utf8_add(&ctx, &raw, cp);
         r2_text_add(&ctx, &raw, "\xCC\xA7\xCC\x81", 4);
-        REQUIRE_OK(&ctx, r2__nfc_text(&ctx, bpe->normal, raw.data, raw.len, &normal));
+        REQUIRE_OK(&ctx, r2__nfc_text(&ctx, bpe->normal, r2__slice_of(raw.data, raw.len), &normal));
         for (size_t k = 0; k < normal.len; ++k)
             forms = (forms ^ (unsigned char)normal.data[k]) * 16777619u;
     }
