@@ -111,8 +111,10 @@
 
 #if defined(__GNUC__) /* arguments are checked against the format */
 #define R2__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define R2__COLD                __attribute__((cold)) /* rarely called: short code around it */
 #else
 #define R2__PRINTF(text, first)
+#define R2__COLD
 #endif
 
 #ifdef __cplusplus
@@ -181,7 +183,8 @@ typedef struct r2_ctx {
 /* A context with defaults: C allocator, no hooks, one thread per processor. */
 r2_ctx r2_ctx_default(void);
 /* Records `status` with a printf-style sentence, made r2_printable, and returns `status`. */
-r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) R2__PRINTF(3, 4);
+R2__COLD r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
+    R2__PRINTF(3, 4);
 /* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that
    is not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
@@ -1610,9 +1613,6 @@ typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *
 /* hook_data: a r2_teacher_config. Writes from facts and weights, in the words of the prompt.
    Guided, it cites what supports the answer; every sentence stays true. */
 r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
-/* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
-   task's index; adds nothing when there is none. */
-r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 /* Checks an output in either words against the task, and against task->answer unless it is -1.
    Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
    and ratings as in `Person A gave "Title" 4 stars`. */
@@ -7652,7 +7652,8 @@ typedef struct r2__bound {
     const char *name;
     double value, low, high;
 } r2__bound;
-#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
+#define R2__BOUND(config, name, low, high)                                                         \
+    { #name, (double)(config)->name, low, high }
 #define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
 
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
@@ -7818,7 +7819,6 @@ static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, si
                                    int64_t more) {
     void *elements;
     uint64_t n, bytes;
-    r2_status status;
     if (owner->failed) return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a list failed before");
     memcpy(&elements, list, sizeof elements);
     n = stbds_arrlenu(elements) + (uint64_t)more;
@@ -7826,7 +7826,7 @@ static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, si
     if (!r2_mul_u64(n, size, &bytes) || bytes > (uint64_t)PTRDIFF_MAX / 4)
         return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a list of %llu elements of %llu bytes",
                        (unsigned long long)n, (unsigned long long)size);
-    status = r2__stb_grow(ctx, owner, &elements, size, NULL, 0, (size_t)more);
+    r2_status status = r2__stb_grow(ctx, owner, &elements, size, NULL, 0, (size_t)more);
     if (status != R2_OK) elements = NULL;
     memcpy(list, &elements, sizeof elements);
     return status;
@@ -7839,15 +7839,12 @@ static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t si
                              size_t key_size, int64_t *at) {
     const size_t head = key_size ? key_size : sizeof(char *);
     void *entries;
-    size_t n_before;
-    bool fresh;
-    r2_status status;
     memcpy(&entries, map, sizeof entries);
     if (owner->failed) return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a table failed before");
-    fresh = !entries;
-    n_before = fresh ? 1 : stbds_header((char *)entries - size)->length;
+    bool fresh = !entries;
+    size_t n_before = fresh ? 1 : stbds_header((char *)entries - size)->length;
     while (fresh && __atomic_test_and_set(&r2__seed_lock, __ATOMIC_ACQUIRE)) continue;
-    status = r2__stb_grow(ctx, owner, &entries, size, key, key_size, 0);
+    r2_status status = r2__stb_grow(ctx, owner, &entries, size, key, key_size, 0);
     if (fresh) __atomic_clear(&r2__seed_lock, __ATOMIC_RELEASE);
     if (status != R2_OK) entries = NULL;
     memcpy(map, &entries, sizeof entries);
@@ -7922,15 +7919,11 @@ static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
     uint64_t bytes, padded;
     void *result;
-    if (!r2_mul_u64(count, size, &bytes) || !r2_add_u64(bytes, R2__ALIGN - 1, &padded)) {
-        r2_fail(ctx, R2_NO_MEMORY, "out of memory: %llu elements of %llu bytes",
-                (unsigned long long)count, (unsigned long long)size);
-        return NULL;
-    }
+    if (!r2_mul_u64(count, size, &bytes) || !r2_add_u64(bytes, R2__ALIGN - 1, &padded))
+        return r2_resize(ctx, NULL, count, size); /* refuses that, too */
     padded &= ~(uint64_t)(R2__ALIGN - 1);
-    if (!arena->blocks || arena->blocks->size - arena->blocks->used < padded) {
-        if (!r2__arena_grow(ctx, arena, padded)) return NULL;
-    }
+    const bool room = arena->blocks && arena->blocks->size - arena->blocks->used >= padded;
+    if (!room && !r2__arena_grow(ctx, arena, padded)) return NULL;
     result = arena->blocks->base + arena->blocks->used;
     arena->blocks->used += padded;
     arena->used += padded;
@@ -7973,20 +7966,24 @@ static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
 
 /* ---- text ---- */
 
+static r2__slice r2__slice_of(const char *at, size_t len) {
+    r2__slice slice;
+    slice.at = at;
+    slice.len = len;
+    return slice;
+}
+
+static r2__slice r2__slice_text(const char *text) { return r2__slice_of(text, strlen(text)); }
+
 static bool r2__text_reserve(r2_ctx *ctx, r2_text *text, size_t more) {
     size_t need = text->len + more + 1, cap = text->cap ? text->cap : 64;
     char *data;
-    if (text->failed) {
-        r2_fail(ctx, R2_NO_MEMORY, "out of memory: a text failed before");
-        return false;
-    }
-    if (need <= text->cap) return true;
+    if (text->failed) r2_fail(ctx, R2_NO_MEMORY, "out of memory: a text failed before");
+    if (text->failed || need <= text->cap) return !text->failed;
     while (cap < need) cap *= 2;
     data = (char *)r2_resize(ctx, text->data, cap, 1);
-    if (!data) {
-        text->failed = true;
-        return false;
-    }
+    text->failed = !data;
+    if (!data) return false;
     text->data = data;
     text->cap = cap;
     return true;
@@ -7999,12 +7996,15 @@ void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
     text->data[text->len] = '\0';
 }
 
+static void r2__add(r2_ctx *ctx, r2_text *text, r2__slice bytes) {
+    r2_text_add(ctx, text, bytes.at, bytes.len);
+}
+
 void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) {
     va_list args, again;
-    int len;
     va_start(args, format);
     va_copy(again, args);
-    len = vsnprintf(NULL, 0, format, args);
+    int len = vsnprintf(NULL, 0, format, args);
     va_end(args);
     if (len >= 0 && r2__text_reserve(ctx, text, (size_t)len)) {
         vsnprintf(text->data + text->len, (size_t)len + 1, format, again);
@@ -8023,8 +8023,7 @@ void r2_text_free(r2_ctx *ctx, r2_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-/* Replaces the decimal point of the locale, of one or more bytes, by a point in a printed number;
-   returns the new length. */
+/* Puts a point for the locale's decimal point (one or more bytes) into a number; its new length. */
 static size_t r2__with_point(char *number) {
     size_t len = 0;
     for (const char *at = number; *at; ++at) {
@@ -8036,8 +8035,7 @@ static size_t r2__with_point(char *number) {
     return len;
 }
 
-/* Adds x like %.{digits}g, at most 17 digits, with a point in every locale: for text that a program
-   or a model reads. */
+/* Adds x like %.{digits}g, at most 17 digits, for programs and models: a point in every locale. */
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
     char number[64];
     snprintf(number, sizeof number, "%.*g", digits, x);
@@ -8057,15 +8055,15 @@ static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
 
 /* Adds `bytes` as a JSON string with as few escapes as possible. Bytes that are not UTF-8 become
    U+FFFD, since JSON cannot hold them. */
-static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
+static void r2__text_json(r2_ctx *ctx, r2_text *text, r2__slice bytes) {
     uint32_t cp;
     r2_text_add(ctx, text, "\"", 1);
-    for (size_t at = 0, n; at < len; at += n) {
-        n = r2__utf8(bytes, at, len, &cp);
+    for (size_t at = 0, n; at < bytes.len; at += n) {
+        n = r2__utf8(bytes.at, at, bytes.len, &cp);
         if (cp == '"' || cp == '\\') r2_text_addf(ctx, text, "\\%c", (int)cp);
         else if (cp == '\n') r2_text_add(ctx, text, "\\n", 2);
         else if (cp < 0x20) r2_text_addf(ctx, text, "\\u%04x", (unsigned)cp);
-        else if (cp < R2__BAD_BYTE) r2_text_add(ctx, text, bytes + at, n);
+        else if (cp < R2__BAD_BYTE) r2_text_add(ctx, text, bytes.at + at, n);
         else r2_text_add(ctx, text, "\xEF\xBF\xBD", 3);
     }
     r2_text_add(ctx, text, "\"", 1);
@@ -8073,19 +8071,32 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
 
 /* ---- slices, and JSON ---- */
 
-static r2__slice r2__slice_of(const char *at, size_t len) {
-    r2__slice slice;
-    slice.at = at;
-    slice.len = len;
-    return slice;
+static bool r2__begins(r2__slice text, r2__slice begin) {
+    return begin.len <= text.len && memcmp(text.at, begin.at, begin.len) == 0;
 }
 
-/* Takes the first character off a slice if it is one of `any`. */
+static bool r2__digit_at(r2__slice text, size_t at) {
+    return at < text.len && text.at[at] >= '0' && text.at[at] <= '9';
+}
+
+/* Takes n <= text->len characters off the front. */
+static void r2__drop(r2__slice *text, size_t n) {
+    text->at += n;
+    text->len -= n;
+}
+
+/* Takes `begin` off the front, if it is there. */
+static bool r2__take_text(r2__slice *text, const char *begin) {
+    const bool there = r2__begins(*text, r2__slice_text(begin));
+    if (there) r2__drop(text, strlen(begin));
+    return there;
+}
+
+/* Takes the first character off if it is one of `any`. */
 static bool r2__take_char(r2__slice *text, const char *any) {
-    if (!text->len || !*text->at || !strchr(any, *text->at)) return false;
-    ++text->at;
-    --text->len;
-    return true;
+    const bool there = text->len && *text->at && strchr(any, *text->at);
+    if (there) r2__drop(text, 1);
+    return there;
 }
 
 /* Takes all characters of `any` off the front; returns how many. */
@@ -8114,7 +8125,7 @@ static int32_t r2__json_unit(r2__slice *in) {
         if (!(c >= '0' && c <= '9') && !(low >= 'a' && low <= 'f')) return -1;
         unit = unit << 4 | (c <= '9' ? c - '0' : low - 'a' + 10);
     }
-    *in = r2__slice_of(in->at + 6, in->len - 6);
+    r2__drop(in, 6);
     return unit;
 }
 
@@ -8180,12 +8191,8 @@ static bool r2__json_any(r2__json_reader *r) {
         --r->depth;
         return good;
     }
-    for (int k = 0; k < 3; ++k) {
-        const size_t len = strlen(words[k]);
-        if (r->in.len < len || memcmp(r->in.at, words[k], len) != 0) continue;
-        r->in = r2__slice_of(r->in.at + len, r->in.len - len);
-        return true;
-    }
+    for (int k = 0; k < 3; ++k)
+        if (r2__take_text(&r->in, words[k])) return true;
     return r2__json_number(r);
 }
 
@@ -8198,38 +8205,43 @@ static const char *r2__json_fault(r2__slice text, bool whole) {
     return r.nul ? "text without NUL" : whole ? "JSON with whole numbers" : "JSON";
 }
 
-/* One JSON value -> *root, which cJSON_Delete releases, also after a failure. R2_FORMAT says what
-   was expected; the caller knows where. */
+/* One JSON value -> *root, for cJSON_Delete in any case. R2_FORMAT says what was expected. */
 static r2_status r2__json_parse(r2_ctx *ctx, r2__slice text, bool whole, cJSON **root) {
-    const char *fault;
     *root = NULL;
-    if (text.len >= 3 && memcmp(text.at, "\xEF\xBB\xBF", 3) == 0)
-        text = r2__slice_of(text.at + 3, text.len - 3);
-    fault = r2__json_fault(text, whole);
+    r2__take_text(&text, "\xEF\xBB\xBF");
+    const char *fault = r2__json_fault(text, whole);
     if (fault) return r2_fail(ctx, R2_FORMAT, "expected %s", fault);
     *root = cJSON_ParseWithLength(text.at, text.len);
     return *root ? R2_OK : r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes",
                                    (unsigned long long)text.len);
 }
 
-/* Whether a word is one of a list, in which blanks part them. */
-static bool r2__is_one_of(const char *word, const char *list) {
-    const size_t len = strlen(word);
-    for (size_t n; *list; list += n + (list[n] == ' ')) {
-        n = strcspn(list, " ");
-        if (n == len && memcmp(word, list, len) == 0) return true;
+/* Place of a word in a list, in which blanks part them, from 0; -1: it is not there. */
+static int r2__place_of(const char *word, const char *list) {
+    for (int place = 0; *list; ++place) {
+        const size_t n = strcspn(list, " ");
+        if (r2__is(r2__slice_of(list, n), word)) return place;
+        list += n + (list[n] == ' ');
     }
-    return false;
+    return -1;
+}
+
+static bool r2__is_one_of(const char *word, const char *list) {
+    return r2__place_of(word, list) >= 0;
+}
+
+static cJSON *r2__json_get(const cJSON *object, const char *key) {
+    return cJSON_GetObjectItemCaseSensitive(object, key);
 }
 
 /* Has `object` the text `value` at `key`? */
 static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
-    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    const char *found = cJSON_GetStringValue(r2__json_get(object, key));
     return found && strcmp(found, value) == 0;
 }
 
 static bool r2__json_true(const cJSON *object, const char *key) {
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
+    return cJSON_IsTrue(r2__json_get(object, key)) != 0;
 }
 
 #define R2__WHOLE (((int64_t)1 << 53) - 1) /* up to here no two integers are one double */
@@ -8267,9 +8279,8 @@ static FILE *r2__file_open(r2_ctx *ctx, const char *path, const char *mode) {
 /* Standard input stays open. */
 static bool r2__file_close(r2_ctx *ctx, FILE *file, const char *path) {
     size_t none = 0;
-    bool may;
     if (file == stdin) return true;
-    may = r2__file_may(ctx, R2_FILE_CLOSE, path, &none);
+    bool may = r2__file_may(ctx, R2_FILE_CLOSE, path, &none);
     return (fclose(file) == 0 && may) || errno == EINTR; /* closed all the same: no second time */
 }
 
@@ -8295,9 +8306,8 @@ static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *
         size_t got;
         int error;
     } first = {0, 0};
-    r2_status status;
     if (r2__is_first(ctx)) first.error = r2__file_take(ctx, file, path, to, size, &first.got);
-    status = r2__team_tell(ctx, R2_OK, &first, sizeof first);
+    r2_status status = r2__team_tell(ctx, R2_OK, &first, sizeof first);
     *got = first.got;
     if (status == R2_OK && *got > 0) status = r2__team_tell(ctx, status, to, *got);
     errno = first.error;
@@ -8346,10 +8356,9 @@ static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
 static r2_status r2__open(r2_ctx *ctx, const char *path, FILE **file) {
     const bool reads = strcmp(path, "-") != 0 && r2__is_first(ctx);
     int error = 0;
-    r2_status status;
     *file = reads ? r2__file_open(ctx, path, "rb") : stdin;
     if (!*file) error = errno;
-    status = r2__team_tell(ctx, R2_OK, &error, sizeof error);
+    r2_status status = r2__team_tell(ctx, R2_OK, &error, sizeof error);
     if (status != R2_OK && reads && *file) r2__file_close(ctx, *file, path);
     if (status != R2_OK) return status;
     errno = error;
@@ -8374,10 +8383,9 @@ static r2_status r2__read_up_to(r2_ctx *ctx, FILE *file, const char *path, size_
 
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
     FILE *file;
-    r2_status status = r2__open(ctx, path, &file);
-    if (status != R2_OK) return status;
+    if (r2__open(ctx, path, &file) != R2_OK) return ctx->status;
     r2_text_clear(text);
-    status = r2__read_up_to(ctx, file, path, SIZE_MAX, text);
+    r2_status status = r2__read_up_to(ctx, file, path, SIZE_MAX, text);
     r2__file_close(ctx, file, path); /* it was read: nothing is lost any more */
     return status;
 }
@@ -8403,7 +8411,8 @@ static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text) {
     return status;
 }
 
-static int r2__by_key(const void *a, const void *b) {
+/* Of texts, and of structs that begin with one. */
+static int r2__by_name(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
@@ -8417,7 +8426,7 @@ static r2_status r2__json_once(r2_ctx *ctx, const cJSON *value, const char *path
         if (key) key[k++] = item->string;
         status = r2__json_once(ctx, item, path);
     }
-    if (key) qsort(key, (size_t)k, sizeof *key, r2__by_key);
+    if (key) qsort(key, (size_t)k, sizeof *key, r2__by_name);
     for (uint64_t i = 1; i < k && status == R2_OK; ++i)
         if (!strcmp(key[i - 1], key[i]))
             status = r2_fail(ctx, R2_FORMAT, "%s: the key \"%.60s\" occurs twice", path, key[i]);
@@ -8473,8 +8482,7 @@ static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
     return status;
 }
 
-/* Removes what was written aside, without memory: there may be none. That it cannot, nobody needs
-   to know. */
+/* Removes what was written aside, without memory: there may be none. A failure is not reported. */
 static void r2__drop_aside(r2_ctx *ctx, const char *path) {
     char aside[4 * R2__PATH];
     size_t none = 0;
@@ -8504,9 +8512,8 @@ static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice 
 }
 
 static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
-    r2_status status = r2__write_aside(ctx, path, piece, n);
-    if (status != R2_OK) return status;
-    status = r2__into_place(ctx, path);
+    if (r2__write_aside(ctx, path, piece, n) != R2_OK) return ctx->status;
+    r2_status status = r2__into_place(ctx, path);
     if (status != R2_OK) r2__drop_aside(ctx, path);
     return status;
 }
@@ -8545,10 +8552,9 @@ static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17])
 static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
                                  const char *digest) {
     char path[R2__PATH], aside[R2__ASIDE], found[17] = "";
-    r2_status status = r2__join_path(ctx, path, directory, name);
-    if (status != R2_OK) return status;
+    if (r2__join_path(ctx, path, directory, name) != R2_OK) return ctx->status;
     if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
-    status = r2__aside(ctx, path, aside);
+    r2_status status = r2__aside(ctx, path, aside);
     if (status == R2_OK && r2__digest_file(ctx, aside, found) == R2_OK &&
         strcmp(found, digest) == 0)
         status = r2__into_place(ctx, path);
@@ -8567,7 +8573,7 @@ static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *cons
     if (status == R2_OK && !r2__file_exists(ctx, path)) return R2_OK;
     if (status == R2_OK) status = r2__json_read(ctx, path, &json);
     for (int k = 0; k < n && status == R2_OK; ++k) {
-        const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
+        const cJSON *digest = r2__json_get(json, name[k]);
         if (cJSON_IsString(digest))
             status = r2__settle_file(ctx, directory, name[k], digest->valuestring);
         else status = r2_fail(ctx, R2_FORMAT, "%s: expected the digest of %s", path, name[k]);
@@ -8668,22 +8674,20 @@ static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *e
 /* Moves the rest to the front and reads on. */
 static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
     size_t left = lines->end - lines->next, got;
-    r2_status status;
     memmove(lines->buffer, lines->buffer + lines->next, left);
     lines->next = 0;
     lines->end = left;
     if (left == lines->cap) {
-        char *larger;
         if (lines->cap >= R2__LINE_MAX)
             return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
                            lines->path, (long long)lines->number + 1, R2__LINE_MAX);
-        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
+        char *larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
         if (!larger) return ctx->status;
         lines->buffer = larger;
         lines->cap *= 2;
     }
-    status = r2__file_read(ctx, lines->file, lines->path, lines->buffer + lines->end,
-                           lines->cap - lines->end, &got);
+    r2_status status = r2__file_read(ctx, lines->file, lines->path, lines->buffer + lines->end,
+                                     lines->cap - lines->end, &got);
     lines->end += got;
     lines->eof = got == 0;
     lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
@@ -8698,8 +8702,7 @@ static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) 
     stop = (const char *)memchr(start, '\n', have);
     while (!stop && !lines->eof) {
         size_t searched = have;
-        r2_status status = r2__lines_fill(ctx, lines);
-        if (status != R2_OK) return status;
+        if (r2__lines_fill(ctx, lines) != R2_OK) return ctx->status;
         start = lines->buffer;
         have = lines->end;
         stop = (const char *)memchr(start + searched, '\n', have - searched);
@@ -8709,13 +8712,10 @@ static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) 
     lines->next += line->len + (stop ? 1 : 0);
     if (!have) return R2_OK;
     lines->number++;
-    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
-        line->at += 3;
-        line->len -= 3;
-    }
+    if (lines->number == 1) r2__take_text(line, "\xEF\xBB\xBF");
     if (line->len && line->at[line->len - 1] == '\r') line->len--;
     if (lines->has_nul && memchr(line->at, '\0', line->len))
-        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
+        return r2__bad_line(ctx, lines, "text", r2__slice_text("a NUL byte"));
     return R2_OK;
 }
 
@@ -8733,22 +8733,17 @@ static uint64_t r2__fnv(const char *text, size_t len) {
 }
 
 void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-    uint32_t k0 = key[0], k1 = key[1];
+    uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]}, k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; ++round) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-        c0 = n0;
-        c2 = n2;
+        const uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
+        c[0] = (uint32_t)(p1 >> 32) ^ c[1] ^ k0;
+        c[1] = (uint32_t)p1;
+        c[2] = (uint32_t)(p0 >> 32) ^ c[3] ^ k1;
+        c[3] = (uint32_t)p0;
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
+    memcpy(out, c, sizeof c);
 }
 
 r2_rng r2_rng_make(uint64_t seed, r2_stream stream, uint64_t index) {
@@ -8806,13 +8801,11 @@ double r2_rng_gumbel(r2_rng *rng) {
 }
 
 uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b) {
-    uint32_t counter[4], key[2], out[4];
-    key[0] = (uint32_t)seed;
-    key[1] = (uint32_t)(seed >> 32) ^ 0x68617368u; /* apart from every r2_rng of the same seed */
-    counter[0] = (uint32_t)a;
-    counter[1] = (uint32_t)(a >> 32);
-    counter[2] = (uint32_t)b;
-    counter[3] = (uint32_t)(b >> 32);
+    const uint32_t apart = 0x68617368u; /* from every r2_rng of the same seed */
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ apart};
+    const uint32_t counter[4] = {(uint32_t)a, (uint32_t)(a >> 32), (uint32_t)b,
+                                 (uint32_t)(b >> 32)};
+    uint32_t out[4];
     r2_philox(counter, key, out);
     return (uint64_t)out[0] << 32 | out[1];
 }
@@ -8829,8 +8822,7 @@ static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
     return range;
 }
 
-/* More threads than R2_MOST_THREADS are not asked for: the system may have no more, and then OpenMP
-   ends the process. */
+/* At most R2_MOST_THREADS: where the system has no more threads, OpenMP ends the process. */
 static int r2__n_threads(const r2_ctx *ctx) {
     const int n = ctx->n_threads;
     return n < 1 ? 1 : n > R2_MOST_THREADS ? R2_MOST_THREADS : n;
@@ -8874,18 +8866,16 @@ static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *conf
 /* `no_item`: R2_NO_ITEM is allowed. */
 static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
                                     bool no_item) {
-    int64_t degree;
     if ((int64_t)q->user >= g->n_users)
         return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
                        (unsigned)q->user, (long long)g->n_users);
     if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
         return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
                        (unsigned)q->item, (long long)g->n_items);
-    degree = r2_graph_user_degree(g, q->user);
+    int64_t degree = r2_graph_user_degree(g, q->user);
     if (q->n_history < 0 || q->n_history > degree)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "question: n_history = %d, expected 0 to %lld, the "
-                       "interactions of user %u",
+                       "question: n_history = %d, expected 0 to %lld, the interactions of user %u",
                        (int)q->n_history, (long long)degree, (unsigned)q->user);
     if (q->step < 0 || q->step > 4)
         return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
@@ -8997,11 +8987,6 @@ static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const
     return R2_OK;
 }
 
-static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const r2_status status = r2__check_sequences(ctx, model, batch);
-    return status == R2_OK ? r2__check_predictions(ctx, model, batch) : status;
-}
-
 static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
                                     int64_t n_prompt, const int64_t *begin, const int32_t *token) {
     const int32_t V = model->config.n_vocab;
@@ -9073,8 +9058,7 @@ static r2_status r2__check_examples(r2_ctx *ctx, const char *who, const r2_examp
 static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex) {
     if (ex->codec.check) return R2_OK;
     return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the codec of the examples has check = NULL, expected a "
-                   "checker of outputs",
+                   "%s: the codec of the examples has check = NULL, expected a checker of outputs",
                    who);
 }
 
@@ -9104,16 +9088,23 @@ static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r
 static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c,
                                        uint64_t *fingerprint) {
     const r2_reward_config *w = &c->reward;
-    const r2__bound range[] = {
-        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),  R2__BOUND(c, n_steps, 0.0, R2__MOST),
-        R2__BOUND(c, groups, 1.0, R2__MOST),      R2__BOUND(c, n_samples, 1.0, 64.0),
-        R2__BOUND(c, n_updates, 1.0, R2__MOST),   R2__BOUND(c, max_new, 1.0, R2__MOST),
-        R2__BOUND(c, temperature, 0.0, 1000.0),   R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
-        R2__BOUND(c, eps_low, 0.0, 1.0),          R2__BOUND(c, eps_high, 0.0, R2__MOST),
-        R2__BOUND(c, beta, 0.0, R2__MOST),        R2__BOUND(c, sft_weight, 0.0, R2__MOST),
-        R2__BOUND(c, list_weight, 0.0, R2__MOST), R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
-        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
-        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    const r2__bound range[] = {R2__BOUND(c, variant, R2_GRPO, R2_DAPO),
+                               R2__BOUND(c, n_steps, 0.0, R2__MOST),
+                               R2__BOUND(c, groups, 1.0, R2__MOST),
+                               R2__BOUND(c, n_samples, 1.0, 64.0),
+                               R2__BOUND(c, n_updates, 1.0, R2__MOST),
+                               R2__BOUND(c, max_new, 1.0, R2__MOST),
+                               R2__BOUND(c, temperature, 0.0, 1000.0),
+                               R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+                               R2__BOUND(c, eps_low, 0.0, 1.0),
+                               R2__BOUND(c, eps_high, 0.0, R2__MOST),
+                               R2__BOUND(c, beta, 0.0, R2__MOST),
+                               R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+                               R2__BOUND(c, list_weight, 0.0, R2__MOST),
+                               R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
     r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
     return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
 }
@@ -9128,9 +9119,12 @@ static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const 
 /* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
 static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c) {
     const r2__bound range[] = {
-        R2__BOUND(c, n_groups, 1.0, R2__MOST),    R2__BOUND(c, n_sampled, 1.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_train, 0.0, R2__MOST),
-        R2__BOUND(c, n_negatives, 0.0, R2__MOST), R2__BOUND(c, n_cases, 0.0, 1e15),
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),
+        R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST),
+        R2__BOUND(c, min_train, 0.0, R2__MOST),
+        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
+        R2__BOUND(c, n_cases, 0.0, 1e15),
         R2__BOUND(c, step_share, 0.0, 1.0),
         {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
         R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
@@ -9169,7 +9163,7 @@ static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c) {
 
 /* `text` without the blanks around it. */
 static r2__slice r2__trim(r2__slice text) {
-    while (text.len && text.at[0] == ' ') ++text.at, --text.len;
+    while (text.len && text.at[0] == ' ') r2__drop(&text, 1);
     while (text.len && text.at[text.len - 1] == ' ') --text.len;
     return text;
 }
@@ -9219,8 +9213,7 @@ static bool r2__separates(char first, char second, const char *at, const char *e
     return *at == first && (!second || (at + 1 < end && at[1] == second));
 }
 
-/* Cuts `line` into table->field; returns the number of fields, or -1 if a quote stays open or there
-   are too many. */
+/* Cuts `line` into table->field -> the number of fields; -1: too many, or a quote stays open. */
 static int r2__cut(r2__table *table, r2__slice line) {
     const char first = table->separator[0], second = table->separator[1];
     const bool blanks = first == ' ' && !second;
@@ -9259,12 +9252,11 @@ static const char *r2__find_separator(r2__slice line) {
 /* Empties table->plain and makes room for the fields of a line. */
 static r2_status r2__table_room(r2_ctx *ctx, r2__table *table, size_t len) {
     table->n_plain = 0;
-    if (len > table->plain_cap) {
-        char *plain = (char *)r2_resize(ctx, table->plain, 2 * len, 1);
-        if (!plain) return ctx->status;
-        table->plain = plain;
-        table->plain_cap = 2 * len;
-    }
+    if (len <= table->plain_cap) return R2_OK;
+    char *plain = (char *)r2_resize(ctx, table->plain, 2 * len, 1);
+    if (!plain) return ctx->status;
+    table->plain = plain;
+    table->plain_cap = 2 * len;
     return R2_OK;
 }
 
@@ -9272,8 +9264,7 @@ static const char *r2__separator_name(const char *separator) {
     return *separator == ' ' ? "a blank" : *separator == '\t' ? "a tab" : separator;
 }
 
-/* The error of a line that has not as many fields as the first. Some copies have lines of another
-   separator put before the others. */
+/* The error of a line of another length. Some copies begin with lines of another separator. */
 static r2_status r2__other_fields(r2_ctx *ctx, r2__table *table, r2__slice line, int n) {
     const char *first = table->separator, *own = r2__find_separator(line);
     char expected[96];
@@ -9288,9 +9279,8 @@ static r2_status r2__other_fields(r2_ctx *ctx, r2__table *table, r2__slice line,
 /* As r2__cut; every line must have as many fields as the first. A line with \" in it, which ends a
    field nowhere, is read with \" as a quote. */
 static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
-    int n;
     if (table->quoted && r2__table_room(ctx, table, line.len) != R2_OK) return ctx->status;
-    n = r2__cut(table, line);
+    int n = r2__cut(table, line);
     if (table->quoted && (n < 0 || (table->n_fields && n != table->n_fields))) {
         table->n_plain = 0;
         table->backslashes = true;
@@ -9313,20 +9303,17 @@ static double r2__ten_to(int n) {
 static bool r2__number(r2__slice text, double *value) {
     const r2__slice trimmed = r2__trim(text);
     const char *at = trimmed.at, *end = trimmed.at + trimmed.len;
-    bool negative, any = false, fraction = false;
+    const bool negative = at < end && *at == '-';
+    bool any = false, fraction = false;
     uint64_t digits = 0;
     int scale = 0, exponent = 0;
-    negative = at < end && *at == '-';
     if (at < end && (*at == '-' || *at == '+')) ++at;
-    for (; at < end; ++at) {
-        unsigned digit = (unsigned)(unsigned char)*at - '0';
-        if (digit > 9) {
-            if (*at != '.' || fraction) break;
-            fraction = true;
-            continue;
-        }
+    for (; at < end && ((*at >= '0' && *at <= '9') || (*at == '.' && !fraction)); ++at) {
+        fraction = fraction || *at == '.';
+        if (*at == '.') continue;
         any = true;
-        if (digits < 100000000000000000u) digits = digits * 10 + digit, scale -= fraction;
+        if (digits < 100000000000000000u)
+            digits = digits * 10 + (unsigned)(*at - '0'), scale -= fraction;
         else scale += !fraction; /* 18 digits are enough */
     }
     if (any && at < end && (*at == 'e' || *at == 'E')) {
@@ -9366,13 +9353,10 @@ static bool r2__days(int year, int month, int day, int *days) {
 /* The zone at the end of a date, Z or UTC or +02:00, nothing for UTC -> *seconds east of it. */
 static bool r2__take_zone(r2__slice text, int *seconds) {
     int hours, minutes = 0;
-    bool west;
     *seconds = 0;
     text = r2__trim(text);
-    if (!text.len || (text.len == 1 && *text.at == 'Z') ||
-        (text.len == 3 && !memcmp(text.at, "UTC", 3)))
-        return true;
-    west = *text.at == '-';
+    if (!text.len || r2__is(text, "Z") || r2__is(text, "UTC")) return true;
+    const bool west = *text.at == '-';
     if (!r2__take_char(&text, "+-") || !r2__take_digits(&text, 2, 0, 15, &hours)) return false;
     r2__take_char(&text, ":");
     if (text.len && !r2__take_digits(&text, 2, 0, 59, &minutes)) return false;
@@ -9400,17 +9384,11 @@ static bool r2__date(r2__slice text, double *seconds) {
     return true;
 }
 
-/* A number or a date; a date is in seconds, a number in the unit of the file. */
-static bool r2__time(r2__slice text, double *time) {
-    return r2__number(text, time) || r2__date(text, time);
-}
-
 /* ---- records: up to four wanted fields of a line, in any format ---- */
 
 #define R2__WANTED 4
 
-/* The usual names of the wanted columns, in lower case without _ - and blanks, preferred ones
-   first. */
+/* Usual names of the wanted columns in lower case without _ - and blanks, preferred ones first. */
 static const char *const r2__rating_names[R2__WANTED] = {
     "userid user uid reviewerid customerid profileid memberid visitorid sessionid",
     "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid "
@@ -9444,12 +9422,17 @@ typedef struct r2__source {
     double number[R2__WANTED];   /* JSON: their numbers; NAN: text                       */
 } r2__source;
 
+static r2_status r2__bad_record(r2_ctx *ctx, const r2__source *source, const char *expected,
+                                r2__slice found) {
+    return r2__bad_line(ctx, &source->table.lines, expected, found);
+}
+
 /* The error that a wanted column or key is not in `line`. */
 static r2_status r2__lacks(r2_ctx *ctx, const r2__source *source, const char *name,
                            r2__slice line) {
     char expected[96];
     snprintf(expected, sizeof expected, "the %s \"%.64s\"", source->json ? "key" : "column", name);
-    return r2__bad_line(ctx, &source->table.lines, expected, line);
+    return r2__bad_record(ctx, source, expected, line);
 }
 
 /* `name` in lower case without _ - and blanks, and without the type after a colon. */
@@ -9467,12 +9450,7 @@ static void r2__plain_name(char *plain, size_t size, r2__slice name) {
 static int r2__name_place(const char *list, r2__slice name) {
     char plain[64];
     r2__plain_name(plain, sizeof plain, name);
-    for (int place = 0; *list && *plain; ++place) {
-        const size_t len = strcspn(list, " ");
-        if (len == strlen(plain) && !memcmp(list, plain, len)) return place;
-        list += len + (list[len] == ' ');
-    }
-    return -1;
+    return *plain ? r2__place_of(plain, list) : -1;
 }
 
 /* The number of a column, from 1, that the caller gave; 0: a name or nothing. */
@@ -9495,8 +9473,7 @@ static void r2__source_column(r2__source *source, const char *const wish[R2__WAN
         else if (w == 0 && source->prefer && place >= 0) ++place;
         if (source->none[w]) continue;
         if (wish && wish[w] && (source->json || !r2__wished_number(wish, w))) {
-            bool same = strlen(wish[w]) == name.len && !memcmp(wish[w], name.at, name.len);
-            place = same ? 0 : -1;
+            place = r2__is(name, wish[w]) ? 0 : -1;
         }
         if (place >= 0 && best[w] == place && !r2__wished_number(wish, w)) source->twice = true;
         if (place < 0 || (best[w] >= 0 && best[w] <= place)) continue;
@@ -9540,8 +9517,8 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
         r2_text_add(ctx, text, value->valuestring, strlen(value->valuestring));
     } else if (cJSON_IsNumber(value)) {
         if (id && (floor(number) != number || fabs(number) >= 0x1p53))
-            return r2__bad_line(ctx, &source->table.lines, "an id as text or below 2^53",
-                                r2__slice_of("a number", 8));
+            return r2__bad_record(ctx, source, "an id as text or below 2^53",
+                                  r2__slice_text("a number"));
         source->number[w] = number;
         if (floor(number) == number) r2_text_addf(ctx, text, "%.0f", number);
         else r2__text_number(ctx, text, number, 17);
@@ -9551,8 +9528,7 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
             if (cJSON_IsString(part))
                 r2_text_addf(ctx, text, "%s%s", text->len ? "|" : "", part->valuestring);
     } else if (id || source->names == r2__rating_names) {
-        return r2__bad_line(ctx, &source->table.lines, "text or a number",
-                            r2__slice_of(source->key[w], strlen(source->key[w])));
+        return r2__bad_record(ctx, source, "text or a number", r2__slice_text(source->key[w]));
     }
     source->field[w] = r2__slice_of(text->data, text->len);
     return text->failed ? ctx->status : R2_OK;
@@ -9586,10 +9562,10 @@ static bool r2__json_skip(r2__slice *rest, r2__slice *text) {
    behind the last value. False: at the end; `rest` is then "}", or the object is none. A value that
    nobody asks for may hold what JSON does not allow: NaN, half a surrogate pair. */
 static bool r2__json_next(r2__slice *rest, r2__slice *key, r2__slice *value) {
-    while (rest->len && strchr(" \t,", *rest->at)) ++rest->at, --rest->len;
+    r2__take_all(rest, " \t,");
     if (rest->len && *rest->at == '}') return false;
     if (r2__json_skip(rest, key) && key->len >= 2 && *key->at == '"' && *rest->at == ':') {
-        ++rest->at, --rest->len;
+        r2__drop(rest, 1);
         if (r2__json_skip(rest, value) && *rest->at != ':') return true;
     }
     rest->len = 0;
@@ -9645,9 +9621,7 @@ static r2_status r2__json_field(r2_ctx *ctx, r2__source *source, r2__slice key, 
             source->column[w] = source->table.n_fields++;
             snprintf(source->key[w], sizeof source->key[w], "%.*s", (int)key.len, key.at);
         }
-        if (source->column[w] < 0 || strlen(source->key[w]) != key.len ||
-            memcmp(source->key[w], key.at, key.len) != 0)
-            continue;
+        if (source->column[w] < 0 || !r2__is(key, source->key[w])) continue;
         if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", key);
         else status = r2__json_value(ctx, source, w, value);
     }
@@ -9672,10 +9646,9 @@ static r2_status r2__json_columns(r2_ctx *ctx, r2__source *source, r2__slice lin
     source->table.n_fields = n;
     if (source->column[0] >= 0 && (source->column[1] >= 0 || source->names == r2__item_names))
         return R2_OK;
-    return r2__bad_line(ctx, &source->table.lines,
-                        source->names == r2__item_names ? "a key that names the item"
-                                                        : "keys that name user and item",
-                        line);
+    const bool items = source->names == r2__item_names;
+    return r2__bad_record(
+        ctx, source, items ? "a key that names the item" : "keys that name user and item", line);
 }
 
 /* One JSON object -> the wanted fields. */
@@ -9706,8 +9679,7 @@ static void r2__table_fields(r2__source *source) {
                                                  : source->table.field[source->column[w]];
 }
 
-/* The columns of a table without names: user item rating time, where the caller says nothing
-   else. */
+/* The columns of a table without names: user item rating time, but for what the caller says. */
 static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice line,
                                   const char *const wish[R2__WANTED]) {
     static const char *const questions[R2__WANTED] = {
@@ -9715,10 +9687,9 @@ static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice lin
         "the column of the rating, \"-\" for none", "the column of the time, \"-\" for none"};
     r2__table *table = &source->table;
     const r2__slice *field = table->field;
-    const bool ratings = source->names == r2__rating_names;
+    const bool ratings = source->names == r2__rating_names, given = wish && wish[0] && wish[1];
     double x;
-    if (ratings && table->separator[0] == ' ' && table->n_fields > R2__WANTED &&
-        !(wish && wish[0] && wish[1]))
+    if (ratings && table->separator[0] == ' ' && table->n_fields > R2__WANTED && !given)
         return r2__bad_line(ctx, &table->lines,
                             "user item rating time, for ids with blanks another separator; or "
                             "columns given by number",
@@ -9731,9 +9702,10 @@ static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice lin
         source->column[w] = w < table->n_fields ? w : -1;
     }
     if (ratings && ((source->column[2] >= 0 && !r2__number(field[source->column[2]], &x)) ||
-                    (source->column[3] >= 0 && !r2__time(field[source->column[3]], &x)) ||
-                    (!(wish && wish[0] && wish[1]) && table->n_fields == 2 &&
-                     !r2__number(field[0], &x) && !r2__number(field[1], &x))))
+                    (source->column[3] >= 0 && !r2__number(field[source->column[3]], &x) &&
+                     !r2__date(field[source->column[3]], &x)) ||
+                    (!given && table->n_fields == 2 && !r2__number(field[0], &x) &&
+                     !r2__number(field[1], &x))))
         return r2__bad_line(ctx, &table->lines,
                             "names of the user and item columns, or user item rating time", line);
     return R2_OK;
@@ -9747,10 +9719,9 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
     r2__table *table = &source->table;
     int best[R2__WANTED] = {-1, -1, -1, -1};
     const bool items = source->names == r2__item_names;
-    bool named;
     for (int k = 0; k < table->n_fields; ++k)
         r2__source_column(source, wish, best, table->field[k], k);
-    named = best[0] >= 0 && (best[1] >= 0 || (items && (best[2] >= 0 || best[3] >= 0)));
+    bool named = best[0] >= 0 && (best[1] >= 0 || (items && (best[2] >= 0 || best[3] >= 0)));
     for (int w = 0; w < R2__WANTED; ++w) {
         int number = r2__wished_number(wish, w);
         if (number) source->column[w] = number <= table->n_fields ? number - 1 : -1;
@@ -9790,8 +9761,7 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
                  {"\xFE\xFF", "UTF-16", 2},
                  {"\xFF\xFE\0\0", "UTF-32", 4}};
     const char *name = NULL, *at;
-    r2_status status = r2__lines_fill(ctx, lines);
-    if (status != R2_OK) return status;
+    if (r2__lines_fill(ctx, lines) != R2_OK) return ctx->status;
     at = lines->buffer;
     for (size_t k = 0; k < sizeof other / sizeof *other; ++k)
         if (lines->end >= other[k].len && !memcmp(at, other[k].sign, other[k].len))
@@ -9805,6 +9775,14 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
     return r2_fail(ctx, R2_FORMAT, "%s: expected lines of UTF-8 text, found %s", lines->path, name);
 }
 
+/* Reads lines until one is not empty; line->at is NULL at the end of the file. */
+static r2_status r2__source_line(r2_ctx *ctx, r2__source *source, r2__slice *line) {
+    do
+        if (r2__lines_next(ctx, &source->table.lines, line) != R2_OK) return ctx->status;
+    while (line->at && !r2__trim(*line).len);
+    return R2_OK;
+}
+
 /* Opens a file; its first line decides between JSON and a table, and gives the separator and the
    columns. `prefer`, `separator` and `wish` may be NULL. Close it in any case. */
 static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
@@ -9812,22 +9790,20 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
                                  const char *separator, const char *const wish[R2__WANTED]) {
     r2__table *table = &source->table;
     r2__slice line;
-    r2_status status;
     memset(source, 0, sizeof *source);
     source->names = names;
     source->prefer = prefer;
     for (int w = 0; w < R2__WANTED; ++w) {
-        source->column[w] = -1, source->number[w] = NAN;
+        source->column[w] = -1;
+        source->number[w] = NAN;
         source->none[w] = w > 1 && wish && wish[w] && !strcmp(wish[w], "-");
     }
     if (separator && (!separator[0] || strlen(separator) > 2))
         return r2_fail(ctx, R2_ARGUMENT, "separator: expected one or two bytes, found \"%s\"",
                        separator);
-    status = r2__lines_open(ctx, &table->lines, path);
+    r2_status status = r2__lines_open(ctx, &table->lines, path);
     if (status == R2_OK) status = r2__text_only(ctx, &table->lines);
-    do {
-        if (status == R2_OK) status = r2__lines_next(ctx, &table->lines, &line);
-    } while (status == R2_OK && line.at && !r2__trim(line).len);
+    if (status == R2_OK) status = r2__source_line(ctx, source, &line);
     if (status != R2_OK) return status;
     if (!line.at) return r2_fail(ctx, R2_FORMAT, "%s: expected records, found nothing", path);
     source->first = table->lines.number;
@@ -9858,27 +9834,22 @@ static int r2__n_numbers(const r2__source *source) {
     return r2__number(source->field[0], &x) + r2__number(source->field[1], &x);
 }
 
-/* The next record -> source->field; *more is false at the end. Empty lines are skipped. */
+/* The next record -> source->field; *more is false at the end. */
 static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
+    const bool first = source->pending;
     r2__slice line;
-    r2_status status;
     *more = true;
-    if (source->pending) {
-        source->pending = false;
-        if (source->json) return R2_OK;
+    source->pending = false;
+    if (first && !source->json) {
         r2__table_fields(source);
         source->worded = r2__n_numbers(source) == 0;
-        return R2_OK;
     }
-    do {
-        status = r2__lines_next(ctx, &source->table.lines, &line);
-        if (status != R2_OK) return status;
-        *more = line.at != NULL;
-    } while (*more && !r2__trim(line).len);
+    if (first) return R2_OK;
+    if (r2__source_line(ctx, source, &line) != R2_OK) return ctx->status;
+    *more = line.at != NULL;
     if (!*more) return R2_OK;
     if (source->json) return r2__json_record(ctx, source, line);
-    status = r2__table_cut(ctx, &source->table, line);
-    if (status != R2_OK) return status;
+    if (r2__table_cut(ctx, &source->table, line) != R2_OK) return ctx->status;
     r2__table_fields(source);
     if (source->worded && r2__n_numbers(source) == 2)
         return r2_fail(ctx, R2_FORMAT,
@@ -9894,8 +9865,7 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
    The tables are r2_data.user_key and item_key: stb_ds keeps entries in the order in which they
    were added, so the index of an id is its number. */
 
-/* Sets `out` to `text` as UTF-8. Text that is not UTF-8 is read as latin-1: an id is the same id in
-   both encodings. */
+/* Sets `out` to `text` as UTF-8; other text is read as latin-1: an id is the same in both. */
 static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
     const bool valid = r2__utf8_valid(text.at, text.len);
     r2_text_clear(out);
@@ -9904,28 +9874,14 @@ static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
         r2__utf8_add(ctx, out, (unsigned char)text.at[k]);
 }
 
-/* Is the NUL-terminated `key` this text? */
-static bool r2__same_key(const char *key, r2__slice text) {
-    size_t k = 0;
-    while (k < text.len && key[k] == text.at[k]) ++k; /* a NUL in `key` is not in the text */
-    return k == text.len && !key[k];
-}
-
-/* The number of `id`, or -1 -> *number; `key` is room for a long one with its NUL. All keys are
-   UTF-8, so an id that is found as it stands needs no check. */
+/* The number of `id`, or -1 -> *number; `key` is room for it with its NUL. All keys are UTF-8, so
+   an id that is found as it stands needs no check. */
 static r2_status r2__id_find(r2_ctx *ctx, char **keys, r2__slice id, r2_text *key,
                              int64_t *number) {
-    char shorter[64], *text = shorter;
-    if (id.len < sizeof shorter) {
-        for (size_t k = 0; k < id.len; ++k) shorter[k] = id.at[k];
-        shorter[id.len] = '\0';
-    } else {
-        r2_text_clear(key);
-        r2_text_add(ctx, key, id.at, id.len);
-        if (key->failed) return ctx->status;
-        text = key->data;
-    }
-    *number = r2__map_find(keys, sizeof *keys, text, 0);
+    r2_text_clear(key);
+    r2__add(ctx, key, id);
+    if (key->failed) return ctx->status;
+    *number = r2__map_find(keys, sizeof *keys, key->data, 0);
     if (*number >= 0 || r2__utf8_valid(id.at, id.len)) return R2_OK;
     r2__to_utf8(ctx, key, id);
     if (key->failed) return ctx->status;
@@ -9994,18 +9950,16 @@ static int64_t r2__rows_of(const r2__loader *loader, const r2__rows *block) {
    an allocation of its own would take 64 bytes. */
 static char *r2__loader_keep(r2_ctx *ctx, r2__loader *loader, r2__slice text) {
     const size_t piece = 1u << 16;
-    size_t bytes;
-    char *copy;
     r2__to_utf8(ctx, &loader->key, text);
     if (loader->key.failed) return NULL;
-    bytes = loader->key.len + 1;
+    size_t bytes = loader->key.len + 1;
     if (bytes > loader->pool_left) {
         size_t size = bytes > piece ? bytes : piece;
         loader->pool = (char *)r2_arena_alloc(ctx, &loader->data->text, size, 1);
         loader->pool_left = loader->pool ? size : 0;
         if (!loader->pool) return NULL;
     }
-    copy = (char *)memcpy(loader->pool, loader->key.data, bytes);
+    char *copy = (char *)memcpy(loader->pool, loader->key.data, bytes);
     loader->pool += bytes;
     loader->pool_left -= bytes;
     return copy;
@@ -10018,15 +9972,14 @@ static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__s
     char ***keys = which ? &data->item_key : &data->user_key, *key;
     int64_t *last = &loader->last[which];
     const int64_t n = (int64_t)stbds_hmlen(*keys);
-    if (*last >= n || !r2__same_key((*keys)[*last], id)) {
-        if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
-        if (*last < 0) {
-            if (n >= UINT32_MAX - 1)
-                return r2_fail(ctx, R2_FORMAT, "expected < 2^32 users and items, found more");
-            key = r2__loader_keep(ctx, loader, id);
-            if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
-                return ctx->status;
-        }
+    const bool again = *last < n && r2__is(id, (*keys)[*last]);
+    if (!again && r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
+    if (*last < 0) {
+        if (n >= UINT32_MAX - 1)
+            return r2_fail(ctx, R2_FORMAT, "expected < 2^32 users and items, found more");
+        key = r2__loader_keep(ctx, loader, id);
+        if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
+            return ctx->status;
     }
     *number = (uint32_t)*last;
     return R2_OK;
@@ -10043,8 +9996,8 @@ static bool r2__source_not_rated(const r2__source *source) {
     const char *mark = source->not_rated;
     double number, rating;
     if (!mark || source->column[2] < 0) return false;
-    if (r2__same_key(mark, r2__trim(source->field[2]))) return true;
-    return r2__number(r2__slice_of(mark, strlen(mark)), &number) &&
+    if (r2__is(r2__trim(source->field[2]), mark)) return true;
+    return r2__number(r2__slice_text(mark), &number) &&
            r2__source_number(source, 2, &rating) && rating == number;
 }
 
@@ -10165,6 +10118,7 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     data->item = (uint32_t *)r2_resize(ctx, NULL, n, sizeof *data->item);
     data->rating = (float *)r2_resize(ctx, NULL, n, sizeof *data->rating);
     data->time = (int32_t *)r2_resize(ctx, NULL, n, sizeof *data->time);
+    r2_status status = ctx->status;
     if (begin && data->item && data->rating && data->time) {
         /* begin[u + 1] walks from the begin of u to its end, which is the begin of u + 1 */
         for (uint64_t k = 0; k < n; ++k) begin[sorted[k].user + 2]++;
@@ -10176,11 +10130,10 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
             data->time[at] = sorted[k].time;
         }
         r2__drop_duplicates(data);
-        r2_release(ctx, sorted);
-        return r2__rebase_times(ctx, data);
+        status = r2__rebase_times(ctx, data);
     }
     r2_release(ctx, sorted);
-    return ctx->status;
+    return status;
 }
 
 /* ---- titles, genres, years ---- */
@@ -10189,7 +10142,7 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
 static int16_t r2__title_year(const char *title) {
     int year = 0, found;
     for (const char *open = strchr(title, '('); open; open = strchr(open + 1, '(')) {
-        r2__slice rest = r2__slice_of(open + 1, strlen(open + 1));
+        r2__slice rest = r2__slice_text(open + 1);
         if (r2__take_digits(&rest, 4, 0, 9999, &found) && r2__take_char(&rest, ")-\xE2 ,"))
             year = found;
     }
@@ -10233,9 +10186,8 @@ static r2_status r2__split_genres(r2_ctx *ctx, r2__slice all, bool blanks, r2_te
     r2_text_clear(genres);
     r2_text_add(ctx, genres, "", 0);
     for (size_t begin = 0, end; begin < all.len; begin = end + 1) {
-        r2__slice one;
         for (end = begin; end < all.len && all.at[end] != separator;) ++end;
-        one = r2__trim(r2__slice_of(all.at + begin, end - begin));
+        r2__slice one = r2__trim(r2__slice_of(all.at + begin, end - begin));
         if (!one.len) continue;
         if (genres->len) r2_text_add(ctx, genres, "|", 1);
         r2_text_add(ctx, genres, one.at, one.len);
@@ -10299,7 +10251,7 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
         loader->data->has_time |= source.column[3] >= 0;
         if (source.json || !source.pending)
             r2__plain_name(loader->item_name, sizeof loader->item_name,
-                           r2__slice_of(source.key[1], strlen(source.key[1])));
+                           r2__slice_text(source.key[1]));
         if (!source.json && !source.pending) status = r2__loader_unused(ctx, loader, &source);
         source.not_rated = format->not_rated;
         if (source.not_rated && source.column[2] < 0)
@@ -10320,8 +10272,7 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     return status;
 }
 
-/* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24
-   columns. */
+/* Titles, genres, years of one file. u.item of MovieLens 100K is known by its 24 columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
     r2_text genres = {NULL, 0, 0, false};
@@ -10347,9 +10298,8 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
 /* Only a directory has a file "." in it. */
 static bool r2__is_directory(r2_ctx *ctx, const char *path) {
     r2_text inside = {NULL, 0, 0, false};
-    bool is;
     r2_text_addf(ctx, &inside, "%s/.", path);
-    is = !inside.failed && r2__file_exists(ctx, inside.data);
+    bool is = !inside.failed && r2__file_exists(ctx, inside.data);
     r2_text_free(ctx, &inside);
     return is;
 }
@@ -10412,7 +10362,7 @@ static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *pa
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
         loader->data->items_error = r2__loader_keep(
-            ctx, loader, r2__slice_of(ctx->message, strlen(ctx->message)));
+            ctx, loader, r2__slice_text(ctx->message));
         status = loader->data->items_error ? R2_OK : ctx->status;
     }
     return status;
@@ -10548,19 +10498,17 @@ static void r2__keep_close(r2_data *data, r2__keep *keep) {
 
 /* Exchanges the tables of ids: `keep` then frees the old ones. */
 static void r2__keep_swap(r2_data *data, r2__keep *keep) {
-    char **user_key = data->user_key, **item_key = data->item_key;
-    r2__owner owner = data->owner;
-    data->user_key = keep->user_key;
-    data->item_key = keep->item_key;
-    data->owner = keep->owner;
-    keep->user_key = user_key;
-    keep->item_key = item_key;
-    keep->owner = owner;
+    const r2__keep kept = *keep;
+    keep->user_key = data->user_key;
+    keep->item_key = data->item_key;
+    keep->owner = data->owner;
+    data->user_key = kept.user_key;
+    data->item_key = kept.item_key;
+    data->owner = kept.owner;
 }
 
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     r2__keep keep;
-    r2_status status;
     memset(&keep, 0, sizeof keep);
     keep.row = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_ratings, 1);
     keep.users = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users, sizeof *keep.users);
@@ -10583,7 +10531,8 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
             keep.items[data->item[k]]++;
         }
     r2__keep_core(data, &keep, filter);
-    status = r2__keep_ids(ctx, &keep, &keep.user_key, data->user_key, keep.users, data->n_users);
+    r2_status status = r2__keep_ids(ctx, &keep, &keep.user_key, data->user_key, keep.users,
+                                    data->n_users);
     if (status == R2_OK)
         status = r2__keep_ids(ctx, &keep, &keep.item_key, data->item_key, keep.items,
                               data->n_items);
@@ -10622,11 +10571,7 @@ r2_status r2_data_grade(r2_ctx *ctx, r2_data *data) {
         qsort(sorted + begin, (size_t)n, sizeof *sorted, r2__compare_float);
         for (int64_t k = begin; k < begin + n; ++k) {
             int64_t low = 0, high = n; /* how many are no larger */
-            while (low < high) {
-                int64_t middle = low + (high - low) / 2;
-                if (sorted[begin + middle] <= data->rating[k]) low = middle + 1;
-                else high = middle;
-            }
+            R2__SEARCH(low, high, at, sorted[begin + at] <= data->rating[k]);
             data->rating[k] = (float)((5 * low + n - 1) / n);
         }
     }
@@ -10782,14 +10727,13 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
     r2__source source;
     r2_text key = {NULL, 0, 0, false};
     bool more = true;
-    r2_status status;
     if (format) {
         wish[0] = format->user;
         wish[1] = format->item;
         if (format->not_rated) wish[2] = format->rating;
     }
-    status = r2__source_open(ctx, &source, path, r2__rating_names, NULL,
-                             format ? format->separator : NULL, wish);
+    r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, NULL,
+                                       format ? format->separator : NULL, wish);
     source.not_rated = format ? format->not_rated : NULL;
     while (status == R2_OK && more) {
         int64_t user, item, row;
@@ -10849,17 +10793,13 @@ static void r2__add_id(r2_ctx *ctx, r2_text *text, const char *id, const char *b
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
     for (int64_t k = 0; k < c->n_cases; ++k) {
         r2__add_id(ctx, &text, data->user_key[c->user[k]], "");
         for (int64_t j = 0; j < c->n_per_case; ++j)
             r2__add_id(ctx, &text, data->item_key[c->item[k * c->n_per_case + j]], "\t");
         r2_text_add(ctx, &text, "\n", 1);
     }
-    status = text.failed ? ctx->status
-                         : r2_write_file(ctx, path, text.data ? text.data : "", text.len);
-    r2_text_free(ctx, &text);
-    return status;
+    return r2__write_text(ctx, path, &text);
 }
 
 /* A file of candidate sets while it is read. */
@@ -10929,13 +10869,12 @@ static r2_status r2__case_line(r2_ctx *ctx, r2__case_file *file, r2__slice line)
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path) {
     r2__case_file file;
     r2__slice line = {"", 0};
-    r2_status status;
     memset(c, 0, sizeof *c);
     memset(&file, 0, sizeof file);
     file.data = data;
     file.used_in = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *file.used_in);
     if (!file.used_in) return ctx->status;
-    status = r2__lines_open(ctx, &file.table.lines, path);
+    r2_status status = r2__lines_open(ctx, &file.table.lines, path);
     while (status == R2_OK && line.at) {
         status = r2__lines_next(ctx, &file.table.lines, &line);
         if (status == R2_OK && line.at) status = r2__table_room(ctx, &file.table, line.len);
@@ -11055,6 +10994,8 @@ typedef uint32_t r2__uvec;
 #define R2__INLINE static inline
 #endif
 
+#define R2__EACH(i, n) R2__UNROLL for (int i = 0; i < (n); ++i)
+
 R2__INLINE r2__vec r2__zero(void) {
     r2__vec v;
     memset(&v, 0, sizeof v);
@@ -11074,9 +11015,8 @@ R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
 /* The first `n` floats (all lanes if n is larger); the other lanes are `rest`. A memcpy of unknown
    length costs more than ten whole vectors: masks are used where they exist. */
 R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
-    r2__vec v;
     if (n >= R2__LANES) return r2__load(p);
-    v = r2__all(rest);
+    r2__vec v = r2__all(rest);
 #if defined(R2__FIRST)
     v = (r2__vec)_mm512_mask_loadu_ps((__m512)v, R2__FIRST(n), p);
 #else
@@ -11150,8 +11090,7 @@ R2__INLINE void r2__transpose_four(r2__four row[4]) {
 R2__INLINE void r2__sum_four(float *to, const r2__vec *v) {
 #if defined(R2__SHUFFLE)
     r2__four row[4];
-    R2__UNROLL
-    for (int i = 0; i < 4; ++i) row[i] = r2__sum_to_four(v[i]);
+    R2__EACH(i, 4) row[i] = r2__sum_to_four(v[i]);
     r2__transpose_four(row);
     row[0] = (row[0] + row[2]) + (row[1] + row[3]);
     memcpy(to, &row[0], sizeof row[0]);
@@ -11224,8 +11163,7 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
     const float *third[(R2__TILE_ROWS + 2) / 3];
     r2__vec acc[R2__TILE_ROWS][2], b[2];
     int until_first = rows;
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
+    R2__EACH(i, rows) acc[i][0] = acc[i][1] = r2__zero();
     R2__UNROLL
     for (int i = 0; i < rows; i += 3) third[i / 3] = a.p + i * a.rs;
     R2__ROLLED
@@ -11238,21 +11176,16 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
                 next -= rows * a.rs;
             }
         }
-        R2__UNROLL
-        for (int v = 0; v < vectors; ++v) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
-        R2__UNROLL
-        for (int i = 0; i < rows; ++i) {
+        R2__EACH(v, vectors) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
+        R2__EACH(i, rows) {
             r2__vec ai = r2__all(third[i / 3][i % 3 * a.rs]);
-            R2__UNROLL
-            for (int v = 0; v < vectors; ++v) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
+            R2__EACH(v, vectors) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
         }
         R2__UNROLL
         for (int i = 0; i < rows; i += 3) third[i / 3] += a.cs;
     }
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
-        R2__UNROLL
-        for (int v = 0; v < vectors; ++v) {
+    R2__EACH(i, rows) {
+        R2__EACH(v, vectors) {
             float *to = c + i * ldc + v * R2__LANES;
             int64_t left = n - v * R2__LANES;
             r2__vec sum = acc[i][v];
@@ -11267,50 +11200,33 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
 /* Chooses the unrolled variant: rows is 1, 2, 4, R2__TILE_ROWS or, below it, 8. */
 static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, int64_t ldp, float *c,
                          int64_t ldc, int64_t n, bool add) {
-    const int full = R2__TILE_ROWS;
-    if (n > R2__LANES) {
-        if (rows == full) r2__tile(full, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 2, K, a, panel, ldp, c, ldc, n, add);
-        else r2__tile(1, 2, K, a, panel, ldp, c, ldc, n, add);
-    } else {
-        if (rows == full) r2__tile(full, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 1, K, a, panel, ldp, c, ldc, n, add);
-        else r2__tile(1, 1, K, a, panel, ldp, c, ldc, n, add);
-    }
+#define R2__TILE(rows)                                                                             \
+    do {                                                                                           \
+        if (n > R2__LANES) r2__tile(rows, 2, K, a, panel, ldp, c, ldc, n, add);                    \
+        else r2__tile(rows, 1, K, a, panel, ldp, c, ldc, n, add);                                  \
+    } while (0)
+    if (rows == R2__TILE_ROWS) R2__TILE(R2__TILE_ROWS);
+    else if (rows == 8) R2__TILE(R2__TILE_EIGHT);
+    else if (rows == 4) R2__TILE(4);
+    else if (rows == 2) R2__TILE(2);
+    else R2__TILE(1);
 }
 
-/* to(K, 4) = from(4, K)^T for as many k as are a multiple of 4; returns how many. Four by four in
-   registers: one by one, packing would take a quarter of the time of a small product. */
-static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
-                                   int64_t K) {
-    int64_t k = 0;
-#if defined(R2__SHUFFLE)
-    for (; k + 4 <= K; k += 4) {
-        r2__four row[4];
-        for (int i = 0; i < 4; ++i) memcpy(&row[i], from + i * ldf + k, sizeof row[i]);
-        r2__transpose_four(row);
-        for (int i = 0; i < 4; ++i) memcpy(to + (k + i) * ldt, &row[i], sizeof row[i]);
-    }
-#else
-    (void)to;
-    (void)ldt;
-    (void)from;
-    (void)ldf;
-    (void)K;
-#endif
-    return k;
-}
-
-/* to(K, n) = from(n, K)^T. */
+/* to(K, n) = from(n, K)^T, four by four in registers: one by one, packing would take a quarter of
+   the time of a small product. */
 static void r2__transpose(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t n,
                           int64_t K) {
     for (int64_t j = 0; j < n; j += 4) {
         const int64_t wide = n - j < 4 ? n - j : 4;
-        int64_t done = wide == 4 ? r2__transpose_fours(to + j, ldt, from + j * ldf, ldf, K) : 0;
+        int64_t done = 0;
+#if defined(R2__SHUFFLE)
+        for (; wide == 4 && done + 4 <= K; done += 4) {
+            r2__four row[4];
+            for (int i = 0; i < 4; ++i) memcpy(&row[i], from + (j + i) * ldf + done, sizeof row[i]);
+            r2__transpose_four(row);
+            for (int i = 0; i < 4; ++i) memcpy(to + (done + i) * ldt + j, &row[i], sizeof row[i]);
+        }
+#endif
         for (int64_t i = j; i < j + wide; ++i)
             for (int64_t k = done; k < K; ++k) to[k * ldt + i] = from[i * ldf + k];
     }
@@ -11358,8 +11274,7 @@ static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     }
 }
 
-/* c(M, n) = or += a(M, K) b(K, n) for the columns and the k of one block; b is packed, or in place
-   (ldb not 0). */
+/* c(M, n) = or += a(M, K) b(K, n) for one block; b is packed, or in place (ldb not 0). */
 static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
                                int64_t M, int64_t n, int64_t K, bool add) {
     const int64_t chunk = 8 * R2__TILE_ROWS;
@@ -11396,31 +11311,23 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
                          const float *b, int64_t ldb, int64_t ahead, float *c, int64_t ldc,
                          bool add) {
     r2__vec acc[4][4];
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) acc[i][j] = r2__zero();
+    R2__EACH(i, rows) {
+        R2__EACH(j, cols) acc[i][j] = r2__zero();
     }
     for (int64_t k = 0; k < K; k += R2__LANES) {
         r2__vec bk[4];
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) R2__FETCH(b + ahead + j * ldb + k);
-        R2__UNROLL
-        for (int i = 0; i < rows; ++i) {
+        R2__EACH(j, cols) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
+        R2__EACH(j, cols) R2__FETCH(b + ahead + j * ldb + k);
+        R2__EACH(i, rows) {
             r2__vec ai = r2__load_n(a + i * lda + k, K - k, 0.0f);
-            R2__UNROLL
-            for (int j = 0; j < cols; ++j) acc[i][j] = R2__FMA(ai, bk[j], acc[i][j]);
+            R2__EACH(j, cols) acc[i][j] = R2__FMA(ai, bk[j], acc[i][j]);
         }
     }
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
+    R2__EACH(i, rows) {
         float sum[4];
         if (cols == 4) r2__sum_four(sum, acc[i]);
         else sum[0] = r2__sum(acc[i][0]);
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) c[i * ldc + j] = add ? c[i * ldc + j] + sum[j] : sum[j];
+        R2__EACH(j, cols) c[i * ldc + j] = add ? c[i * ldc + j] + sum[j] : sum[j];
     }
 }
 
@@ -11475,8 +11382,7 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
 #define R2__TURNED 96              /* rows of c^T (columns of narrow c) at a time */
 #define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
 
-/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: more would compete for few sets of the
-   cache. */
+/* c(M,n) = or += turned(n,M)^T, four rows at a time: more would compete for few cache sets. */
 static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
                           bool add) {
     if (add) {
@@ -11568,12 +11474,11 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
 
 static float r2__rmsnorm_row(float *y, const float *x, const float *gain, int64_t C, float eps) {
     r2__vec squares = r2__zero(), scale;
-    float rstd;
     for (int64_t c = 0; c < C; c += R2__LANES) {
         r2__vec v = r2__load_n(x + c, C - c, 0.0f);
         squares = R2__FMA(v, v, squares);
     }
-    rstd = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
+    float rstd = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
     scale = r2__all(rstd);
     for (int64_t c = 0; c < C; c += R2__LANES)
         r2__store_n(y + c,
@@ -11745,16 +11650,15 @@ static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, i
 static float r2__softmax(float *s, int64_t keys, float scale) {
     const float lowest = -FLT_MAX;
     r2__vec top = r2__all(lowest), sum = r2__zero();
-    float shift, total;
     for (int64_t j = 0; j < keys; j += R2__LANES)
         top = R2__MAX(top, r2__load_n(s + j, keys - j, lowest));
-    shift = r2__largest(top);
+    float shift = r2__largest(top);
     for (int64_t j = 0; j < keys; j += R2__LANES) {
         r2__vec e = r2__exp_below((r2__load_n(s + j, keys - j, lowest) - shift) * scale);
         r2__store_n(s + j, e, keys - j);
         sum = sum + e; /* the lanes beyond `keys` hold 1e-38 at most */
     }
-    total = r2__sum(sum);
+    float total = r2__sum(sum);
     for (int64_t j = 0; j < keys; j += R2__LANES)
         r2__store_n(s + j, r2__load_n(s + j, keys - j, 0.0f) / total, keys - j);
     return shift * scale + logf(total);
@@ -12017,10 +11921,9 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
 
 static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
     r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
-    float shift, total;
     for (int64_t v = 0; v < V; v += R2__LANES)
         top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
-    shift = r2__largest(top);
+    float shift = r2__largest(top);
     for (int64_t v = 0; v < V; v += R2__LANES) {
         /* exp(-200) adds nothing: the lanes beyond V do no harm */
         r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift;
@@ -12028,7 +11931,7 @@ static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
         sum = sum + e;
         if (entropy) weighted = R2__FMA(e, z, weighted);
     }
-    total = r2__sum(sum);
+    float total = r2__sum(sum);
     if (entropy) *entropy = logf(total) - r2__sum(weighted) / total;
     return shift + logf(total);
 }
@@ -12275,7 +12178,7 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2_arena *m, r2__solve *s, const r2_ind
     s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
     s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
     s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
-    s->deep = R2__ARENA_NEW(ctx, m, float, R2__WALKS * n_users);
+    s->deep = R2__ARENA_NEW(ctx, m, float, R2__WALKS *n_users);
     if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
         return false;
     for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
@@ -12540,19 +12443,15 @@ static void r2__keep_prompts(const r2__decoder *d, int64_t layer) {
 R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, const float *v,
                                 int64_t ldv, int64_t n, int64_t width, int64_t ahead) {
     r2__vec sum[3];
-    R2__UNROLL
-    for (int i = 0; i < vectors; ++i)
-        sum[i] = r2__load_n(y + i * R2__LANES, width - i * R2__LANES, 0.0f);
+    R2__EACH(i, vectors) sum[i] = r2__load_n(y + i * R2__LANES, width - i * R2__LANES, 0.0f);
     for (int64_t j = 0; j < n; ++j) {
-        R2__UNROLL
-        for (int i = 0; i < vectors; ++i) {
+        R2__EACH(i, vectors) {
             const float *vi = v + j * ldv + i * R2__LANES;
             R2__FETCH(vi + ahead);
             sum[i] = R2__FMA(r2__all(p[j]), r2__load_n(vi, width - i * R2__LANES, 0.0f), sum[i]);
         }
     }
-    R2__UNROLL
-    for (int i = 0; i < vectors; ++i) r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
+    R2__EACH(i, vectors) r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
 }
 
 /* y(D) += p(n) v(n, D). Three vectors at once: independent sums hide the latency of each. */
@@ -12915,10 +12814,6 @@ r2_lora_config r2_lora_config_default(void) {
     return c;
 }
 
-static float r2__lora_scale(const r2_lora *lora) {
-    return lora->config.alpha / (float)lora->config.rank;
-}
-
 /* The adapters of a projection of a layer; n = 0: it has none. */
 static r2_adapters r2__adapters_of(const r2_model *model, r2__projection p, int64_t layer) {
     const r2_lora *lora = model->lora;
@@ -12927,7 +12822,7 @@ static r2_adapters r2__adapters_of(const r2_model *model, r2__projection p, int6
     memset(&all, 0, sizeof all);
     all.n_in = model->tensor[p.first].cols;
     all.rank = lora->config.rank;
-    all.scale = r2__lora_scale(lora);
+    all.scale = lora->config.alpha / (float)lora->config.rank;
     all.scratch = lora->scratch;
     for (int id = (int)p.first; id <= (int)p.last; ++id) {
         const r2_tensor *t = &model->tensor[id];
@@ -13075,8 +12970,12 @@ void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
     r2__work_free(ctx, model); /* laid out for these adapters */
 }
 
-/* W += sign scale B A for every target. */
-static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
+/* W += scale B A for every target, or -=, unless that is done already. */
+static r2_status r2__lora_apply(r2_ctx *ctx, r2_model *model, bool merged) {
+    const float sign = merged ? 1.0f : -1.0f;
+    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
+    if (model->lora->merged == merged) return R2_OK;
+    model->lora->merged = merged;
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
             const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id, false};
@@ -13086,20 +12985,13 @@ static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
             if (all.n > 0) r2_lora_sum(ctx, w, w, &all, model->tensor[id].rows);
         }
     }
-}
-
-r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) {
-    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (!model->lora->merged) r2__lora_add(ctx, model, 1.0f);
-    model->lora->merged = true;
     return R2_OK;
 }
+
+r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) { return r2__lora_apply(ctx, model, true); }
 
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
-    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (model->lora->merged) r2__lora_add(ctx, model, -1.0f);
-    model->lora->merged = false;
-    return R2_OK;
+    return r2__lora_apply(ctx, model, false);
 }
 
 /* A copy of what is trained: the adapters, if there are any, else the weights. What is not trained
@@ -13158,32 +13050,18 @@ typedef struct r2__stored {
     const r2__named *want;     /* whose numbers it has; NULL: none */
 } r2__stored;
 
-/* The name of tensor `id` of `layer` in a file. */
-static void r2__file_name(const r2_model *model, int id, int64_t layer, char *name, size_t size) {
+static void r2__list_weight(const r2_model *model, int id, int64_t layer, r2__named *to) {
     const r2_tensor *t = &model->tensor[id];
-    if (t->per_layer) snprintf(name, size, "model.layers.%lld.%s", (long long)layer, t->name);
-    else snprintf(name, size, "%s", t->name);
-}
-
-/* Lists all tensors of the model; returns how many. list NULL: only counts. */
-static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
-    int64_t n = 0;
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer, ++n) {
-            if (!list) continue;
-            r2__file_name(model, id, layer, list[n].name, sizeof list[n].name);
-            list[n].rank = t->init == R2_INIT_ONE || t->init == R2_INIT_ZERO ? 1 : 2;
-            list[n].rows = t->rows;
-            list[n].cols = t->cols;
-            list[n].data = r2_weight(model, (r2_tensor_id)id, layer);
-        }
-    }
-    return n;
+    if (!t->per_layer) snprintf(to->name, sizeof to->name, "%s", t->name);
+    else snprintf(to->name, sizeof to->name, "model.layers.%lld.%s", (long long)layer, t->name);
+    to->rank = t->init == R2_INIT_ONE || t->init == R2_INIT_ZERO ? 1 : 2;
+    to->rows = t->rows;
+    to->cols = t->cols;
+    to->data = r2_weight(model, (r2_tensor_id)id, layer);
 }
 
 /* One factor, 'A' or 'B', of the adapter of tensor `id`. */
-static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
+static void r2__list_factor(const r2_model *model, int id, int64_t layer, int factor,
                             r2__named *to) {
     const r2_lora *lora = model->lora;
     const r2_tensor *t = &model->tensor[id];
@@ -13197,40 +13075,25 @@ static void r2__list_factor(const r2_model *model, int id, int64_t layer, char f
     to->data = factor == 'A' ? a : a + lora->config.rank * t->cols;
 }
 
-/* Lists all factors of the model's adapters; returns how many. list NULL: only counts. */
-static int64_t r2__list_adapters(const r2_model *model, r2__named *list) {
-    int64_t n = 0;
-    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
-        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            if (model->lora->offset[id] < 0) continue;
-            if (list) {
-                r2__list_factor(model, id, layer, 'A', &list[n]);
-                r2__list_factor(model, id, layer, 'B', &list[n + 1]);
-            }
-            n += 2;
-        }
-    }
-    return n;
-}
-
+/* Lists all tensors of the model, or the factors of its adapters. */
 static r2__named *r2__list(r2_ctx *ctx, const r2_model *model, bool adapters, int64_t *n) {
-    r2__named *list;
-    *n = adapters ? r2__list_adapters(model, NULL) : r2__list_weights(model, NULL);
-    list = (r2__named *)r2_alloc(ctx, (uint64_t)*n, sizeof *list);
-    if (list && adapters) r2__list_adapters(model, list);
-    else if (list) r2__list_weights(model, list);
+    const int64_t n_layer = model->config.n_layer;
+    const uint64_t most = 2 * R2_TENSOR_COUNT * (uint64_t)n_layer;
+    r2__named *list = (r2__named *)r2_alloc(ctx, most, sizeof *list);
+    *n = 0;
+    for (int id = 0; id < R2_TENSOR_COUNT && list && !adapters; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
+            r2__list_weight(model, id, layer, &list[(*n)++]);
+    for (int64_t layer = 0; layer < n_layer && list && adapters; ++layer)
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+            for (int factor = 'A'; factor <= 'B' && model->lora->offset[id] >= 0; ++factor)
+                r2__list_factor(model, id, layer, factor, &list[(*n)++]);
     return list;
 }
 
-static bool r2__little_endian(void) {
-    const uint16_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    return first == 1;
-}
-
 static void r2__append_floats(r2_ctx *ctx, r2_text *text, const float *w, int64_t n) {
-    if (r2__little_endian()) {
+    const uint16_t one = 1;
+    if (*(const unsigned char *)&one) { /* little endian, as the file is */
         r2_text_add(ctx, text, (const char *)w, (size_t)n * sizeof *w);
         return;
     }
@@ -13330,12 +13193,7 @@ static int r2__by_begin(const void *a, const void *b) {
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
-/* Of structs that begin with a name. */
-static int r2__by_name(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Sorts such structs; no name may occur twice. */
+/* Sorts structs that begin with a name; none may occur twice. */
 static r2_status r2__sort_names(r2_ctx *ctx, const char *path, void *list, size_t n, size_t size) {
     const char *at = (const char *)list;
     qsort(list, n, size, r2__by_name);
@@ -13366,20 +13224,18 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
     bool metadata = false;
     *n = 0;
     for (const cJSON *item = root->child; item; item = item->next) {
-        const char *wrong;
         if (r2__is_metadata(item)) {
             bool strings = cJSON_IsObject(item) && !metadata;
             for (const cJSON *m = item->child; m && strings; m = m->next)
                 strings = cJSON_IsString(m) != 0;
             if (!strings)
                 return r2_fail(ctx, R2_FORMAT,
-                               "%s: __metadata__ occurs twice or does not map "
-                               "strings to strings",
+                               "%s: __metadata__ occurs twice or does not map strings to strings",
                                path);
             metadata = true;
             continue;
         }
-        wrong = r2__read_entry(item, &t[*n]);
+        const char *wrong = r2__read_entry(item, &t[*n]);
         if (wrong) return r2_fail(ctx, R2_FORMAT, "%s: %s %s", path, item->string, wrong);
         ++*n;
     }
@@ -13431,11 +13287,10 @@ static bool r2__says_nothing(const r2__stored *t) {
 /* Finds a wanted tensor and checks its type, its shape and its numbers. */
 static r2_status r2__check_tensor(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *want) {
     r2__stored *found = r2__find_stored(file, want->name);
-    bool fits;
     if (!found) return r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", file->path, want->name);
     found->want = want;
-    fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
-           (found->rank == 1 || found->shape[0] == want->rows);
+    bool fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
+                (found->rank == 1 || found->shape[0] == want->rows);
     if (!fits || !r2__is_one_of(found->dtype, "F32 F16 BF16"))
         return r2_fail(ctx, R2_FORMAT,
                        "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
@@ -13492,16 +13347,14 @@ static r2_status r2__read_header(r2_ctx *ctx, FILE *in, r2__tensor_file *file) {
 /* Reads and checks a file from the front: what its first bytes rule out is not read on. */
 static r2_status r2__read_tensors(r2_ctx *ctx, FILE *in, r2__tensor_file *file) {
     uint64_t bytes = 0;
-    size_t end;
-    r2_status status = r2__read_header(ctx, in, file);
-    if (status != R2_OK) return status;
+    if (r2__read_header(ctx, in, file) != R2_OK) return ctx->status;
     file->t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(file->root),
                                      sizeof *file->t);
     if (!file->t) return ctx->status;
-    status = r2__read_entries(ctx, file->path, file->root, file->t, &file->n);
+    r2_status status = r2__read_entries(ctx, file->path, file->root, file->t, &file->n);
     if (status == R2_OK) status = r2__check_stored(ctx, file->path, file->t, file->n, &bytes);
     if (status != R2_OK) return status;
-    end = bytes < SIZE_MAX - file->data ? file->data + (size_t)bytes : SIZE_MAX - 1;
+    size_t end = bytes < SIZE_MAX - file->data ? file->data + (size_t)bytes : SIZE_MAX - 1;
     status = r2__read_up_to(ctx, in, file->path, end + 1, &file->text);
     if (status == R2_OK && file->text.len != end)
         return r2_fail(ctx, R2_FORMAT, "%s: expected %llu bytes of tensors, found %s", file->path,
@@ -13531,17 +13384,21 @@ static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file 
     return status;
 }
 
-/* Fills the model's weights, or its adapters, from a file. */
+/* Fills the model's weights, or its adapters, from an open file. */
+static r2_status r2__fill_model(r2_ctx *ctx, const r2__tensor_file *file, const r2_model *model,
+                                bool adapters) {
+    int64_t n = 0;
+    r2__named *list = r2__list(ctx, model, adapters, &n);
+    r2_status status = list ? r2__fill_tensors(ctx, file, list, n) : ctx->status;
+    r2_release(ctx, list);
+    return status;
+}
 static r2_status r2__load_tensors(r2_ctx *ctx, r2_model *model, bool adapters, const char *path) {
     r2__tensor_file file;
-    int64_t n = 0;
     r2_status status = r2__check_own_weights(ctx, model, path);
-    r2__named *list;
     if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
     if (status != R2_OK) return status;
-    list = r2__list(ctx, model, adapters, &n);
-    status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
-    r2_release(ctx, list);
+    status = r2__fill_model(ctx, &file, model, adapters);
     r2__tensor_close(ctx, &file);
     return status;
 }
@@ -13585,7 +13442,7 @@ static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *dir
 
 /* The value of `key`; NULL when it is absent or null. */
 static const cJSON *r2__setting(const cJSON *object, const char *key) {
-    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, key);
+    const cJSON *found = r2__json_get(object, key);
     return cJSON_IsNull(found) ? NULL : found;
 }
 
@@ -13629,8 +13486,7 @@ static bool r2__is_off(const cJSON *item) {
 
 /* ---- a Hugging Face directory ---- */
 
-/* Older files have rope_theta at the top and rope_scaling for scaled positions, newer ones have
-   both in rope_parameters. */
+/* rope_theta is at the top, scaled positions in rope_scaling; newer: both in rope_parameters. */
 static float r2__setting_rope(r2__settings *s) {
     static const char *const places[] = {"rope_scaling", "rope_parameters"};
     float outer = 10000.0f, inner;
@@ -13724,8 +13580,7 @@ static bool r2__is_file_name(const cJSON *item) {
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 uint64_t n_bytes) {
     r2_model plan;
-    r2_status status = r2__check_model(ctx, config);
-    if (status != R2_OK) return status;
+    if (r2__check_model(ctx, config) != R2_OK) return ctx->status;
     memset(&plan, 0, sizeof plan);
     plan.config = *config;
     r2__lay_out(&plan);
@@ -13744,19 +13599,17 @@ static int r2__by_file(const void *a, const void *b) {
     return strcmp(((const r2__shard *)a)->file, ((const r2__shard *)b)->file);
 }
 
-/* Opens all shards of entry (n), sorted by file, for their sizes -> *sum. A size beyond a long
-   counts as that of any model. */
+/* Opens the shards of entry (n), sorted by file, for their sizes -> *sum; beyond a long: enough. */
 static r2_status r2__shard_bytes(r2_ctx *ctx, const char *directory, const r2__shard *entry,
                                  size_t n, uint64_t *sum) {
     for (size_t i = 0; i < n; ++i) {
         char path[R2__PATH];
         FILE *file;
-        long size;
         if (i && r2__by_file(&entry[i - 1], &entry[i]) == 0) continue;
         if (r2__join_path(ctx, path, directory, entry[i].file) != R2_OK ||
             r2__open(ctx, path, &file) != R2_OK)
             return ctx->status;
-        size = r2__is_first(ctx) && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+        long size = r2__is_first(ctx) && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
         if (r2__team_tell(ctx, R2_OK, &size, sizeof size) != R2_OK) return ctx->status;
         *sum += size < 0 ? UINT64_MAX >> 20 : (uint64_t)size;
         r2__file_close(ctx, file, path);
@@ -13849,18 +13702,11 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
 static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
                                  r2_model_config *config, bool with_grad) {
     r2__tensor_file file;
-    r2__named *list = NULL;
-    int64_t n = 0;
-    r2_status status = r2__tensor_open(ctx, path, &file);
-    if (status != R2_OK) return status;
+    if (r2__tensor_open(ctx, path, &file) != R2_OK) return ctx->status;
     config->tied = !r2__find_stored(&file, "lm_head.weight");
-    status = r2__check_room(ctx, path, config, file.text.len);
+    r2_status status = r2__check_room(ctx, path, config, file.text.len);
     if (status == R2_OK) status = r2_model_init(ctx, model, config, with_grad);
-    if (status == R2_OK) {
-        list = r2__list(ctx, model, false, &n);
-        status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
-    }
-    r2_release(ctx, list);
+    if (status == R2_OK) status = r2__fill_model(ctx, &file, model, false);
     r2__tensor_close(ctx, &file);
     return status;
 }
@@ -13882,10 +13728,9 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
                             bool with_grad) {
     r2_model_config config;
     char path[R2__PATH];
-    r2_status status;
     int tied = -1;
     memset(model, 0, sizeof *model);
-    status = r2__join_path(ctx, path, directory, "model.safetensors");
+    r2_status status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config, &tied);
     if (status != R2_OK) return status;
     if (r2__file_exists(ctx, path)) status = r2__load_single(ctx, model, path, &config, with_grad);
@@ -14066,12 +13911,11 @@ static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double h
 static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
     int32_t n = codebook->n_bucket[field];
     float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
-    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
+    const cJSON *name = r2__json_get(json, "name");
     if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
-                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
-                          R2_MAX_WEIGHT, weight))
+        !r2__json_numbers(r2__json_get(json, "edges"), n > 2 ? n - 2 : 0, -(double)FLT_MAX,
+                          (double)FLT_MAX, edge + 1) ||
+        !r2__json_numbers(r2__json_get(json, "weights"), n, -R2_MAX_WEIGHT, R2_MAX_WEIGHT, weight))
         return false;
     for (int32_t b = 2; b < n - 1; ++b)
         if (!(edge[b] > edge[b - 1])) return false;
@@ -14084,15 +13928,12 @@ static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *c
 
 r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
     r2_codebook loaded = *codebook;
-    const cJSON *field;
     cJSON *json;
-    bool good;
     int f = 0;
-    r2_status status = r2__json_read(ctx, path, &json);
-    if (status != R2_OK) return status;
-    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
-    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
-    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
+    if (r2__json_read(ctx, path, &json) != R2_OK) return ctx->status;
+    const cJSON *field = r2__json_get(json, "n_chains");
+    bool good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
+    field = r2__json_get(json, "fields");
     field = field ? field->child : NULL;
     for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
         good = r2__codebook_field(field, (r2_field)f, &loaded);
@@ -14100,8 +13941,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
     cJSON_Delete(json);
     if (!good)
         return r2_fail(ctx, R2_FORMAT,
-                       "%s: expected the fields and buckets of this run, found "
-                       "those of another",
+                       "%s: expected the fields and buckets of this run, found those of another",
                        path);
     *codebook = loaded;
     return R2_OK;
@@ -14138,7 +13978,6 @@ static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
     const double began = r2_seconds();
     r2__slice piece[6];
     r2__state_head head;
-    r2_status status;
     if (t->state.reports.failed) return R2_NO_MEMORY;
     memset(&head, 0, sizeof head);
     memcpy(head.magic, "r2state1", sizeof head.magic);
@@ -14153,7 +13992,7 @@ static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
     head.lowest = t->lowest;
     piece[0].at = (const char *)&head;
     piece[0].len = sizeof head;
-    status = r2__write_pieces(ctx, t->state.path, piece, 6);
+    r2_status status = r2__write_pieces(ctx, t->state.path, piece, 6);
     t->state.saved = r2_seconds();
     t->state.cost = t->state.saved - began;
     return status;
@@ -14168,8 +14007,8 @@ static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text)
     memcpy(&head, text->data, sizeof head);
     if (memcmp(head.magic, "r2state1", sizeof head.magic) ||
         head.fingerprint != t->state.fingerprint || head.n_params != t->opt.n_params ||
-        head.step < 0 || head.step > t->n_steps ||
-        head.n_reports < 0 || head.n_reports > head.step ||
+        head.step < 0 || head.step > t->n_steps || head.n_reports < 0 ||
+        head.n_reports > head.step ||
         text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
         head.digest != r2__fnv_on(0, text->data + sizeof head, text->len - sizeof head))
         return false;
@@ -14191,13 +14030,12 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
                                    uint64_t fingerprint) {
     const float *param = r2__trained_params(t->model);
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
     t->state.path = path;
     t->state.every = every;
     t->state.saved = r2_seconds();
     t->state.fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
     if (!r2__file_exists(ctx, path)) return R2_OK;
-    status = r2_read_file(ctx, path, &text);
+    r2_status status = r2_read_file(ctx, path, &text);
     if (status == R2_OK && !r2__training_take(ctx, t, &text))
         status = r2_fail(ctx, R2_FORMAT,
                          "%s: not the state of this training: it began with other data, settings "
@@ -14211,10 +14049,9 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
 static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report) {
     r2__state *s = &t->state;
     r2_status status, saved = R2_OK;
-    int64_t done;
     t->tell(t->config, report);
     ++t->step;
-    done = r2__training_ends(t) ? t->n_steps : t->step;
+    int64_t done = r2__training_ends(t) ? t->n_steps : t->step;
     if (s->path) r2_text_add(ctx, &s->reports, (const char *)report, t->report_size);
     status = r2_progress(ctx, t->name, done, t->n_steps);
     /* when it is time to, when there is nothing more to do, when the training is to stop; it takes
@@ -14250,9 +14087,8 @@ static r2_status r2__training_resume(r2_ctx *ctx, r2__training *t, const char *p
 /* The settings were checked before; here they join the fingerprint. */
 static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t) {
     const r2_sft_config *c = (const r2_sft_config *)t->config;
-    uint64_t fingerprint;
     if (!c->state_path) return R2_OK;
-    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    uint64_t fingerprint = r2__examples_fingerprint(t->ex, c->seed);
     if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
     r2__check_sft_config(ctx, c, false, &fingerprint);
     return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
@@ -14260,9 +14096,8 @@ static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t) {
 
 static r2_status r2__grpo_resume(r2_ctx *ctx, r2__training *t) {
     const r2_grpo_config *c = (const r2_grpo_config *)t->config;
-    uint64_t fingerprint;
     if (!c->state_path) return R2_OK;
-    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    uint64_t fingerprint = r2__examples_fingerprint(t->ex, c->seed);
     r2__check_grpo_config(ctx, c, &fingerprint);
     return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
 }
@@ -14339,9 +14174,8 @@ static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *
 static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
     const r2_vocab *own = &run->vocab;
     r2_vocab found;
-    r2_status status;
     memset(&found, 0, sizeof found);
-    status = r2_vocab_load(ctx, &found, path);
+    r2_status status = r2_vocab_load(ctx, &found, path);
     if (status == R2_OK && found.n_words != own->n_words)
         status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
                          (int)own->n_words, (int)found.n_words);
@@ -14392,8 +14226,7 @@ static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
     }
 }
 
-/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
-   highest. */
+/* The bucket of n_theirs at the place of `bucket` among n: lowest stays lowest, highest highest. */
 static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
     if (bucket == 0 || n_theirs < 2) return 0;
     if (n < 3) return n_theirs / 2;
@@ -14525,10 +14358,10 @@ int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
 static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
     const char *copy = r2__arena_string(ctx, &vocab->text, word);
     int64_t at = 0;
-    r2_status status;
     if (!copy) return ctx->status;
     if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    r2_status status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0,
+                                   &at);
     vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
     return status;
 }
@@ -14541,8 +14374,7 @@ r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *
         return r2_fail(ctx, R2_ARGUMENT,
                        "vocabulary: '%s' is empty or holds a space or control character", word);
     if (found < 0) {
-        r2_status status = r2__vocab_append(ctx, vocab, word);
-        if (status != R2_OK) return status;
+        if (r2__vocab_append(ctx, vocab, word) != R2_OK) return ctx->status;
         found = vocab->n_words - 1;
     }
     if (id) *id = found;
@@ -14559,9 +14391,8 @@ r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, 
         char *word = copy.data + at;
         size_t word_len = strcspn(word, " ");
         bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
-        int32_t id;
         word[word_len] = '\0';
-        id = whole ? r2_vocab_find(vocab, word) : -1;
+        int32_t id = whole ? r2_vocab_find(vocab, word) : -1;
         if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
         else r2_tokens_add(ctx, out, id);
         at += word_len + 1;
@@ -14762,30 +14593,36 @@ static uint8_t *r2__unicode_classes(r2_ctx *ctx, r2_arena *memory) {
     return classes;
 }
 
-/* Canonical decompositions, compositions and combining classes. */
-typedef struct r2__nfc_pair {
-    uint32_t whole, first, second; /* second 0: a decomposition into one code point */
-} r2__nfc_pair;
+static uint64_t r2__pair_key(int32_t left, int32_t right) {
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
 
+/* A code point and the pair (second 0: none) that it decomposes into, or the other way round. */
+typedef struct r2__nfc_entry {
+    uint64_t key, value;
+} r2__nfc_entry;
+
+/* Canonical decompositions, compositions and combining classes. */
 struct r2__nfc {
-    r2__nfc_pair *decompose; /* (n_decompose) ascending whole         */
-    r2__nfc_pair *compose;   /* (n_compose) ascending (first, second) */
+    r2__nfc_entry *decompose, *compose; /* (n_decompose), (n_compose) by ascending key */
     int32_t n_decompose, n_compose;
-    uint8_t *combining; /* (R2__COMBINED) combining class        */
+    uint8_t *combining; /* (R2__COMBINED) combining class */
 };
 
 #define R2__COMBINED  0x1F000u /* every combining class above is 0 */
 #define R2__NFC_PAIRS 4096     /* at most; the tables hold about 2100 */
 
-static int r2__nfc_by_whole(const void *a, const void *b) {
-    uint32_t x = ((const r2__nfc_pair *)a)->whole, y = ((const r2__nfc_pair *)b)->whole;
+static int r2__nfc_by_key(const void *a, const void *b) {
+    uint64_t x = ((const r2__nfc_entry *)a)->key, y = ((const r2__nfc_entry *)b)->key;
     return (x > y) - (x < y);
 }
 
-static int r2__nfc_by_parts(const void *a, const void *b) {
-    const r2__nfc_pair *x = (const r2__nfc_pair *)a, *y = (const r2__nfc_pair *)b;
-    if (x->first != y->first) return x->first < y->first ? -1 : 1;
-    return (x->second > y->second) - (x->second < y->second);
+/* The value of a key, or 0. */
+static uint64_t r2__nfc_find(const r2__nfc_entry *table, int32_t n, uint64_t key) {
+    const r2__nfc_entry wanted = {key, 0};
+    const r2__nfc_entry *found = (const r2__nfc_entry *)bsearch(&wanted, table, (size_t)n,
+                                                                sizeof wanted, r2__nfc_by_key);
+    return found ? found->value : 0;
 }
 
 /* The next number of a row of differences: 0, -1, 1, -2, ... to `last`. */
@@ -14795,30 +14632,34 @@ static uint32_t r2__unicode_beside(r2__unicode_reader *in, uint32_t last) {
     return last + (n & 1 ? ~(n >> 1) : n >> 1);
 }
 
-static int32_t r2__nfc_read(r2__unicode_set set, r2__nfc_pair *out, int32_t n) {
+/* Adds the decompositions of a table to out (n), or the compositions; returns the new n. */
+static int32_t r2__nfc_read(r2__unicode_set set, bool compose, r2__nfc_entry *out, int32_t n) {
     r2__unicode_reader in = {r2__unicode_table(set), NULL};
-    r2__nfc_pair pair = {0, 0, 0};
-    for (uint32_t step; n < R2__NFC_PAIRS && r2__unicode_next(&in, &step); out[n++] = pair) {
-        pair.whole += step >> 1;
-        pair.first = r2__unicode_beside(&in, pair.first);
-        if (step & 1) pair.second = r2__unicode_beside(&in, pair.second);
+    uint32_t whole = 0, first = 0, second = 0;
+    for (uint32_t step; n < R2__NFC_PAIRS && r2__unicode_next(&in, &step); ++n) {
+        whole += step >> 1;
+        first = r2__unicode_beside(&in, first);
+        if (step & 1) second = r2__unicode_beside(&in, second);
+        const uint64_t pair = r2__pair_key((int32_t)first, (int32_t)second);
+        out[n].key = compose ? pair : whole;
+        out[n].value = compose ? whole : pair;
     }
     return n;
 }
 
 static struct r2__nfc *r2__nfc_make(r2_ctx *ctx, r2_arena *memory) {
     struct r2__nfc *nfc = (struct r2__nfc *)r2_arena_alloc(ctx, memory, 1, sizeof *nfc);
-    uint64_t size = sizeof(r2__nfc_pair);
+    uint64_t size = sizeof(r2__nfc_entry);
     if (!nfc) return NULL;
-    nfc->compose = (r2__nfc_pair *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
-    nfc->decompose = (r2__nfc_pair *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
+    nfc->compose = (r2__nfc_entry *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
+    nfc->decompose = (r2__nfc_entry *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
     nfc->combining = (uint8_t *)r2_arena_alloc(ctx, memory, R2__COMBINED, 1);
     if (!nfc->compose || !nfc->decompose || !nfc->combining) return NULL;
-    nfc->n_compose = r2__nfc_read(R2__COMPOSING, nfc->compose, 0);
-    nfc->n_decompose = r2__nfc_read(R2__COMPOSING, nfc->decompose, 0);
-    nfc->n_decompose = r2__nfc_read(R2__DECOMPOSING, nfc->decompose, nfc->n_decompose);
-    qsort(nfc->compose, (size_t)nfc->n_compose, (size_t)size, r2__nfc_by_parts);
-    qsort(nfc->decompose, (size_t)nfc->n_decompose, (size_t)size, r2__nfc_by_whole);
+    nfc->n_compose = r2__nfc_read(R2__COMPOSING, true, nfc->compose, 0);
+    nfc->n_decompose = r2__nfc_read(R2__COMPOSING, false, nfc->decompose, 0);
+    nfc->n_decompose = r2__nfc_read(R2__DECOMPOSING, false, nfc->decompose, nfc->n_decompose);
+    qsort(nfc->compose, (size_t)nfc->n_compose, (size_t)size, r2__nfc_by_key);
+    qsort(nfc->decompose, (size_t)nfc->n_decompose, (size_t)size, r2__nfc_by_key);
     r2__unicode_fill(R2__COMBINING, 0, nfc->combining, R2__COMBINED);
     return nfc;
 }
@@ -14841,8 +14682,6 @@ enum {
 
 /* Adds the full canonical decomposition of a code point. Its second part never decomposes. */
 static void r2__nfc_decompose(r2_ctx *ctx, const struct r2__nfc *nfc, uint32_t cp, r2_tokens *out) {
-    r2__nfc_pair key = {cp, 0, 0};
-    const r2__nfc_pair *pair;
     if (cp - R2__HANGUL < R2__HANGUL_N) {
         uint32_t s = cp - R2__HANGUL, t = s % R2__HANGUL_NT;
         r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_L + s / (R2__HANGUL_NV * R2__HANGUL_NT)));
@@ -14850,26 +14689,22 @@ static void r2__nfc_decompose(r2_ctx *ctx, const struct r2__nfc *nfc, uint32_t c
         if (t) r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_T + t));
         return;
     }
-    pair = (const r2__nfc_pair *)bsearch(&key, nfc->decompose, (size_t)nfc->n_decompose, sizeof key,
-                                         r2__nfc_by_whole);
-    if (pair) r2__nfc_decompose(ctx, nfc, pair->first, out);
+    const uint64_t pair = r2__nfc_find(nfc->decompose, nfc->n_decompose, cp);
+    if (pair) r2__nfc_decompose(ctx, nfc, (uint32_t)(pair >> 32), out);
     else r2_tokens_add(ctx, out, (int32_t)cp);
-    if (pair && pair->second) r2_tokens_add(ctx, out, (int32_t)pair->second);
+    if ((uint32_t)pair) r2_tokens_add(ctx, out, (int32_t)(uint32_t)pair);
 }
 
 /* The code point that a pair composes to, or 0. */
 static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint32_t second) {
-    r2__nfc_pair key = {0, first, second};
-    const r2__nfc_pair *pair;
     if (first - R2__HANGUL_L < R2__HANGUL_NL && second - R2__HANGUL_V < R2__HANGUL_NV)
         return R2__HANGUL +
                ((first - R2__HANGUL_L) * R2__HANGUL_NV + second - R2__HANGUL_V) * R2__HANGUL_NT;
     if (first - R2__HANGUL < R2__HANGUL_N && (first - R2__HANGUL) % R2__HANGUL_NT == 0 &&
         second - R2__HANGUL_T - 1 < R2__HANGUL_NT - 1)
         return first + second - R2__HANGUL_T;
-    pair = (const r2__nfc_pair *)bsearch(&key, nfc->compose, (size_t)nfc->n_compose, sizeof key,
-                                         r2__nfc_by_parts);
-    return pair ? pair->whole : 0;
+    return (uint32_t)r2__nfc_find(nfc->compose, nfc->n_compose,
+                                  r2__pair_key((int32_t)first, (int32_t)second));
 }
 
 /* Sorts each run of combining marks by class, equal classes in their order: linear for any run. */
@@ -14911,18 +14746,18 @@ static void r2__nfc_join(const struct r2__nfc *nfc, r2_tokens *cps) {
 }
 
 /* Adds normal form C of `text` to `out`. Bytes that are not UTF-8 stay as they are. */
-static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char *text, size_t len,
+static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, r2__slice text,
                               r2_text *out) {
     r2_tokens cps = {NULL, 0, {NULL, false}};
     uint32_t cp, highest = 0;
-    for (size_t at = 0; at < len; at += r2__utf8(text, at, len, &cp))
-        if ((unsigned char)text[at] > highest) highest = (unsigned char)text[at];
+    for (size_t at = 0; at < text.len; at += r2__utf8(text.at, at, text.len, &cp))
+        if ((unsigned char)text.at[at] > highest) highest = (unsigned char)text.at[at];
     if (highest < 0xCC) { /* nothing from U+0300 on: it is in normal form */
-        r2_text_add(ctx, out, text, len);
+        r2_text_add(ctx, out, text.at, text.len);
         return out->failed ? ctx->status : R2_OK;
     }
-    for (size_t at = 0; at < len;) {
-        at += r2__utf8(text, at, len, &cp);
+    for (size_t at = 0; at < text.len;) {
+        at += r2__utf8(text.at, at, text.len, &cp);
         r2__nfc_decompose(ctx, nfc, cp, &cps);
     }
     r2__nfc_order(ctx, nfc, &cps);
@@ -15039,22 +14874,21 @@ static uint32_t r2__byte_letter(unsigned char byte) {
     return byte == 173 ? 323 : byte;
 }
 
-static void r2__bytes_to_letters(r2_ctx *ctx, const char *bytes, size_t len, r2_text *out) {
-    for (size_t i = 0; i < len; ++i)
-        r2__utf8_add(ctx, out, r2__byte_letter((unsigned char)bytes[i]));
+static void r2__bytes_to_letters(r2_ctx *ctx, r2__slice bytes, r2_text *out) {
+    for (size_t i = 0; i < bytes.len; ++i)
+        r2__utf8_add(ctx, out, r2__byte_letter((unsigned char)bytes.at[i]));
 }
 
 /* The other way; false when a character stands for no byte. */
 static bool r2__letters_to_bytes(r2_ctx *ctx, const char *text, size_t len, r2_text *out) {
     uint32_t cp;
     for (size_t at = 0; at < len;) {
-        char byte;
         at += r2__utf8(text, at, len, &cp);
         if (cp > 323) return false;
-        byte = (char)(unsigned char)(cp == 323   ? 173
-                                     : cp >= 289 ? cp - 289 + 127
-                                     : cp >= 256 ? cp - 256
-                                                 : cp);
+        char byte = (char)(unsigned char)(cp == 323   ? 173
+                                          : cp >= 289 ? cp - 289 + 127
+                                          : cp >= 256 ? cp - 256
+                                                      : cp);
         if (r2__byte_letter((unsigned char)byte) != cp) return false;
         r2_text_add(ctx, out, &byte, 1);
     }
@@ -15076,10 +14910,6 @@ static void r2__bpe_parts_free(r2_ctx *ctx, r2__bpe_parts *parts) {
     r2_tokens_free(ctx, &parts->merge);
 }
 
-static uint64_t r2__pair_key(int32_t left, int32_t right) {
-    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-}
-
 /* Place of the merge of two neighbours in bpe->merge, or -1: the smaller, the earlier learned. */
 static int32_t r2__bpe_rank(const r2_bpe *bpe, int32_t left, int32_t right) {
     uint64_t key = r2__pair_key(left, right);
@@ -15097,6 +14927,10 @@ static r2_status r2__bpe_table(r2_ctx *ctx, r2_bpe *bpe) {
         if (at != i) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
     }
     return R2_OK;
+}
+
+static r2__slice r2__token_bytes(const r2_bpe *bpe, int32_t t) {
+    return r2__slice_of(bpe->bytes + bpe->begin[t], (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
 }
 
 /* Lays the bytes of all tokens end to end and notes which tokens are single bytes. */
@@ -15132,30 +14966,24 @@ static r2_status r2__bpe_begin(r2_ctx *ctx, r2_bpe *bpe, r2_bpe_rule rule, bool 
     bpe->nfc = nfc;
     bpe->char_class = r2__unicode_classes(ctx, &bpe->memory);
     if (nfc && bpe->char_class) bpe->normal = r2__nfc_make(ctx, &bpe->memory);
-    if (!bpe->char_class || (nfc && !bpe->normal)) {
-        r2_bpe_free(ctx, bpe);
-        return ctx->status;
-    }
-    return R2_OK;
+    if (bpe->char_class && (!nfc || bpe->normal)) return R2_OK;
+    r2_bpe_free(ctx, bpe);
+    return ctx->status;
 }
 
 /* An added token as it is looked for. */
 typedef struct r2__added {
-    const char *text;
-    size_t len;
+    r2__slice text;
     int32_t id, shorter; /* place of the longest other that begins this one, or -1 */
 } r2__added;
-
-static bool r2__added_begins(const r2__added *token, const char *text, size_t len) {
-    return token->len <= len && memcmp(token->text, text, token->len) == 0;
-}
 
 /* By their bytes; of equal ones that with the smallest id comes last and is found. */
 static int r2__by_text(const void *a, const void *b) {
     const r2__added *x = (const r2__added *)a, *y = (const r2__added *)b;
-    const int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+    const size_t len[2] = {x->text.len, y->text.len};
+    const int order = memcmp(x->text.at, y->text.at, len[0] < len[1] ? len[0] : len[1]);
     if (order) return order;
-    if (x->len != y->len) return x->len < y->len ? -1 : 1;
+    if (len[0] != len[1]) return len[0] < len[1] ? -1 : 1;
     return (y->id > x->id) - (y->id < x->id);
 }
 
@@ -15163,22 +14991,18 @@ static int r2__by_text(const void *a, const void *b) {
 static r2_status r2__bpe_list_added(r2_ctx *ctx, r2_bpe *bpe, int32_t t) {
     const int set = bpe->added[t] & R2_BPE_NORMALIZED ? 1 : 0;
     r2__added *token = &bpe->find[set][bpe->n_find[set]++];
-    r2_text normal = {NULL, 0, 0, false};
-    char *copy;
-    token->text = bpe->bytes + bpe->begin[t];
-    token->len = (size_t)(bpe->begin[t + 1] - bpe->begin[t]);
+    token->text = r2__token_bytes(bpe, t);
     token->id = t;
     bpe->n_added++;
     if (set && bpe->nfc) {
-        copy = r2__nfc_text(ctx, bpe->normal, token->text, token->len, &normal) == R2_OK
-                   ? r2__arena_string(ctx, &bpe->memory, normal.data)
-                   : NULL;
-        token->len = normal.len;
-        token->text = copy;
+        r2_text normal = {NULL, 0, 0, false};
+        const bool good = r2__nfc_text(ctx, bpe->normal, token->text, &normal) == R2_OK;
+        const char *copy = good ? r2__arena_string(ctx, &bpe->memory, normal.data) : NULL;
+        token->text = r2__slice_of(copy, normal.len);
         r2_text_free(ctx, &normal);
         if (!copy) return ctx->status;
     }
-    bpe->starts[(unsigned char)token->text[0]] |= (uint8_t)(1 << set);
+    bpe->starts[(unsigned char)token->text.at[0]] |= (uint8_t)(1 << set);
     return R2_OK;
 }
 
@@ -15197,8 +15021,7 @@ static r2_status r2__bpe_find_added(r2_ctx *ctx, r2_bpe *bpe) {
         qsort(list, (size_t)bpe->n_find[set], sizeof *list, r2__by_text);
         for (int32_t i = 0; i < bpe->n_find[set]; ++i) {
             int32_t k = i - 1; /* what begins this one and is not the one before begins that too */
-            while (k >= 0 && !r2__added_begins(&list[k], list[i].text, list[i].len))
-                k = list[k].shorter;
+            while (k >= 0 && !r2__begins(list[i].text, list[k].text)) k = list[k].shorter;
             list[i].shorter = k;
         }
     }
@@ -15297,12 +15120,11 @@ static r2_status r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
    left behind; their ranks no longer fit. */
 static r2_status r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
-    r2_status status;
     m->piece[p->next].rank = -1;
     p->id = bpe->merge[3 * (int64_t)p->rank + 2];
     p->next = m->piece[p->next].next;
     if (p->next >= 0) m->piece[p->next].prev = i;
-    status = r2__merge_offer(ctx, bpe, m, i);
+    r2_status status = r2__merge_offer(ctx, bpe, m, i);
     return status != R2_OK || p->prev < 0 ? status : r2__merge_offer(ctx, bpe, m, p->prev);
 }
 
@@ -15310,9 +15132,8 @@ static r2_status r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, i
 static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, const char *text,
                                  size_t len, r2_tokens *out) {
     int32_t n = (int32_t)len;
-    r2_status status;
     if (len > INT32_MAX - 1) return r2_fail(ctx, R2_ARGUMENT, "a piece of text is too long");
-    status = r2__array_reserve(ctx, &m->owner, &m->piece, sizeof *m->piece, n);
+    r2_status status = r2__array_reserve(ctx, &m->owner, &m->piece, sizeof *m->piece, n);
     if (status != R2_OK) return status;
     for (int32_t i = 0; i < n; ++i) {
         m->piece[i].id = bpe->byte_token[(unsigned char)text[i]];
@@ -15335,18 +15156,14 @@ static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
 
 /* The longest added token of find[set] that begins the text, or NULL: the last that does not come
    after the text, or one that begins it. */
-static const r2__added *r2__bpe_added_at(const r2_bpe *bpe, int set, const char *text, size_t len) {
+static const r2__added *r2__bpe_added_at(const r2_bpe *bpe, int set, r2__slice text) {
     const r2__added *list = bpe->find[set];
-    const r2__added key = {text, len, -1, -1}; /* comes after a token of the same text */
-    int32_t low = 0, high = bpe->n_find[set];
-    if (!(bpe->starts[(unsigned char)text[0]] >> set & 1)) return NULL;
-    while (low < high) {
-        const int32_t middle = low + (high - low) / 2;
-        if (r2__by_text(&list[middle], &key) < 0) low = middle + 1;
-        else high = middle;
-    }
-    for (int32_t i = low - 1; i >= 0; i = list[i].shorter)
-        if (r2__added_begins(&list[i], text, len)) return &list[i];
+    const r2__added key = {text, -1, -1}; /* comes after a token of the same text */
+    int64_t begin = 0, end = bpe->n_find[set];
+    if (!(bpe->starts[(unsigned char)text.at[0]] >> set & 1)) return NULL;
+    R2__SEARCH(begin, end, at, r2__by_text(&list[at], &key) < 0);
+    for (int64_t at = begin - 1; at >= 0; at = list[at].shorter)
+        if (r2__begins(text, list[at].text)) return &list[at];
     return NULL;
 }
 
@@ -15357,14 +15174,14 @@ static r2_status r2__bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, i
     r2_text normal = {NULL, 0, 0, false};
     r2_status status = R2_OK;
     if (set == 1 && bpe->nfc && in.len > 0) {
-        status = r2__nfc_text(ctx, bpe->normal, in.at, in.len, &normal);
+        status = r2__nfc_text(ctx, bpe->normal, in, &normal);
         in = r2__slice_of(normal.data, normal.len);
     }
     for (size_t at = 0, end; status == R2_OK && at < in.len; at = end) {
         const r2__added *token = NULL;
         end = added ? at : in.len;
-        while (end < in.len && !(token = r2__bpe_added_at(bpe, set, in.at + end, in.len - end)))
-            ++end;
+        for (; end < in.len && !token; end += !token)
+            token = r2__bpe_added_at(bpe, set, r2__slice_of(in.at + end, in.len - end));
         if (set == 0)
             status = r2__bpe_encode(ctx, bpe, m, 1, r2__slice_of(in.at + at, end - at), added, out);
         for (size_t next; set == 1 && status == R2_OK && at < end; at = next) {
@@ -15373,7 +15190,7 @@ static r2_status r2__bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, i
         }
         if (token && status == R2_OK) {
             r2_tokens_add(ctx, out, token->id);
-            end += token->len;
+            end += token->text.len;
         }
     }
     r2_text_free(ctx, &normal);
@@ -15383,9 +15200,9 @@ static r2_status r2__bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, i
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out) {
     r2__merger m;
-    r2_status status;
     memset(&m, 0, sizeof m);
-    status = r2__bpe_encode(ctx, bpe, &m, added ? 0 : 1, r2__slice_of(text, len), added, out);
+    r2_status status = r2__bpe_encode(ctx, bpe, &m, added ? 0 : 1, r2__slice_of(text, len), added,
+                                      out);
     r2__array_free(ctx, &m.owner, &m.piece);
     r2__array_free(ctx, &m.heap.owner, &m.heap.item);
     return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
@@ -15397,24 +15214,17 @@ r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64
         if (id[i] < 0 || id[i] >= bpe->n_tokens)
             return r2_fail(ctx, R2_ARGUMENT, "tokenizer: id %d is not below %d", (int)id[i],
                            (int)bpe->n_tokens);
-    for (int64_t i = 0; i < n; ++i) {
-        int32_t t = id[i];
-        if (bpe->added[t] & R2_BPE_CONTROL && !control) continue;
-        r2_text_add(ctx, out, bpe->bytes + bpe->begin[t],
-                    (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
-    }
+    for (int64_t i = 0; i < n; ++i)
+        if (control || !(bpe->added[id[i]] & R2_BPE_CONTROL))
+            r2__add(ctx, out, r2__token_bytes(bpe, id[i]));
     return out->failed ? ctx->status : R2_OK;
 }
 
 int32_t r2_bpe_added(const r2_bpe *bpe, const char *text) {
-    const size_t len = strlen(text);
     for (int set = 0; set < 2; ++set)
-        for (int32_t i = 0; i < bpe->n_find[set]; ++i) {
-            const int32_t t = bpe->find[set][i].id;
-            if ((size_t)(bpe->begin[t + 1] - bpe->begin[t]) == len &&
-                memcmp(bpe->bytes + bpe->begin[t], text, len) == 0)
-                return t;
-        }
+        for (int32_t i = 0; i < bpe->n_find[set]; ++i)
+            if (r2__is(r2__token_bytes(bpe, bpe->find[set][i].id), text))
+                return bpe->find[set][i].id;
     return -1;
 }
 
@@ -15450,17 +15260,17 @@ static r2_status r2__bpe_tokens(r2_ctx *ctx, const void *self, const char *text,
     return r2_bpe_encode(ctx, (const r2_bpe *)self, text, len, marks, out);
 }
 
-static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *system,
-                                const char *user, r2_tokens *out) {
+static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *system, const char *user,
+                                r2_tokens *out) {
     const r2_bpe *bpe = (const r2_bpe *)self;
     const r2_message message[2] = {{"system", system}, {"user", user}};
     const int32_t skip = *system ? 0 : 1;
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
     if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
         return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
     r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
-    status = text.failed ? R2_NO_MEMORY : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    r2_status status = text.failed ? R2_NO_MEMORY
+                                   : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
     r2_text_free(ctx, &text);
     return status;
 }
@@ -15495,7 +15305,7 @@ typedef struct r2__trainer {
     int64_t *count;      /* (n_words) a list of stb_ds    */
     r2__pair_stat *pair; /* a table of stb_ds             */
     r2__owner owner;     /* memory of the last two        */
-    r2__heap heap; /* (-count, key): no live pair is missing, outdated counts are too high */
+    r2__heap heap;       /* (-count, key): no live pair is missing, outdated counts are too high */
 } r2__trainer;
 
 static void r2__trainer_free(r2_ctx *ctx, r2__trainer *t) {
@@ -15518,7 +15328,7 @@ static r2_status r2__train_piece(r2_ctx *ctx, r2__trainer *t, const char *text, 
     r2_status status = r2__array_reserve(ctx, &t->owner, &t->count, sizeof *t->count, 1);
     if (status != R2_OK) return status;
     r2_text_clear(letters);
-    r2__bytes_to_letters(ctx, text, len, letters);
+    r2__bytes_to_letters(ctx, r2__slice_of(text, len), letters);
     status = letters->failed ? ctx->status : r2_vocab_add(ctx, &t->piece, letters->data, &id);
     if (status != R2_OK) return status;
     if (id == known) stbds_arrput(t->count, 0);
@@ -15712,7 +15522,6 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
     r2__bpe_parts parts;
     r2__trainer t;
     int32_t byte_token[256];
-    r2_status status;
     memset(bpe, 0, sizeof *bpe);
     if (config->n_control < 0 || config->n_tokens < 256 + config->n_control)
         return r2_fail(ctx, R2_ARGUMENT, "tokenizer: %d ids do not hold 256 bytes and %d controls",
@@ -15720,9 +15529,9 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
     if (r2__bpe_begin(ctx, bpe, config->rule, config->nfc) != R2_OK) return ctx->status;
     memset(&parts, 0, sizeof parts);
     memset(&t, 0, sizeof t);
-    status = r2__train_bytes(ctx, &parts, byte_token);
+    r2_status status = r2__train_bytes(ctx, &parts, byte_token);
     if (status == R2_OK && config->nfc) {
-        status = r2__nfc_text(ctx, bpe->normal, text, len, &normal);
+        status = r2__nfc_text(ctx, bpe->normal, r2__slice_of(text, len), &normal);
         text = normal.data;
         len = normal.len;
     }
@@ -15746,8 +15555,7 @@ static void r2__bpe_save_added(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     for (int32_t t = 0; t < bpe->n_tokens; ++t) {
         if (!bpe->added[t]) continue;
         r2_text_addf(ctx, out, "%s\n    {\"id\": %d, \"content\": ", comma, (int)t);
-        r2__text_json(ctx, out, bpe->bytes + bpe->begin[t],
-                      (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
+        r2__text_json(ctx, out, r2__token_bytes(bpe, t));
         r2_text_addf(ctx, out,
                      ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
                      "\"normalized\": %s, \"special\": %s}",
@@ -15762,20 +15570,15 @@ static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     if (!alone) r2_text_addf(ctx, out, "{\"type\": \"Sequence\", \"pretokenizers\": [\n    ");
     if (qwen2) {
         r2_text_addf(ctx, out, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
-        r2__text_json(ctx, out, R2__QWEN2_REGEX, strlen(R2__QWEN2_REGEX));
+        r2__text_json(ctx, out, r2__slice_text(R2__QWEN2_REGEX));
         r2_text_addf(ctx, out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n    ");
     } else if (!alone) {
         r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    ");
     }
-    r2_text_addf(ctx, out, "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
-                           "\"trim_offsets\": false, \"use_regex\": %s}%s",
+    r2_text_addf(ctx, out,
+                 "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+                 "\"trim_offsets\": false, \"use_regex\": %s}%s",
                  qwen2 ? "false" : "true", alone ? "" : "]}");
-}
-
-/* Adds a token as a JSON string of letters. */
-static void r2__bpe_save_letters(r2_ctx *ctx, const r2_bpe *bpe, int32_t t, r2_text *letters) {
-    r2__bytes_to_letters(ctx, bpe->bytes + bpe->begin[t],
-                         (size_t)(bpe->begin[t + 1] - bpe->begin[t]), letters);
 }
 
 static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
@@ -15789,20 +15592,20 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     for (int32_t t = 0; t < bpe->n_tokens; ++t) {
         if (bpe->added[t]) continue;
         r2_text_clear(&word);
-        r2__bpe_save_letters(ctx, bpe, t, &word);
+        r2__bytes_to_letters(ctx, r2__token_bytes(bpe, t), &word);
         r2_text_addf(ctx, out, "%s\n      ", comma);
-        r2__text_json(ctx, out, word.data, word.len);
+        r2__text_json(ctx, out, r2__slice_of(word.data, word.len));
         r2_text_addf(ctx, out, ": %d", (int)t);
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
     for (int32_t i = 0; i < bpe->n_merges; ++i) {
         r2_text_clear(&word);
-        r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i], &word);
+        r2__bytes_to_letters(ctx, r2__token_bytes(bpe, bpe->merge[3 * (int64_t)i]), &word);
         r2_text_add(ctx, &word, " ", 1);
-        r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i + 1], &word);
+        r2__bytes_to_letters(ctx, r2__token_bytes(bpe, bpe->merge[3 * (int64_t)i + 1]), &word);
         r2_text_addf(ctx, out, "%s\n      ", i ? "," : "");
-        r2__text_json(ctx, out, word.data, word.len);
+        r2__text_json(ctx, out, r2__slice_of(word.data, word.len));
     }
     r2_text_addf(ctx, out, "]}");
     out->failed = out->failed || word.failed;
@@ -15811,7 +15614,6 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
 
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
     r2_text out = {NULL, 0, 0, false};
-    r2_status status;
     r2_text_addf(ctx, &out,
                  "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n"
                  "  \"padding\": null,\n  \"added_tokens\": [");
@@ -15825,22 +15627,20 @@ r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
                  "\"use_regex\": false},\n  \"model\": ");
     r2__bpe_save_model(ctx, bpe, &out);
     r2_text_addf(ctx, &out, "\n}\n");
-    status = out.failed ? ctx->status : r2_write_file(ctx, path, out.data, out.len);
-    r2_text_free(ctx, &out);
-    return status;
+    return r2__write_text(ctx, path, &out);
 }
 
 /* Whether the value is left out, null or "". */
 static bool r2__json_empty(const cJSON *object, const char *key) {
-    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+    const cJSON *value = r2__json_get(object, key);
     return !value || cJSON_IsNull(value) || r2__json_is(object, key, "");
 }
 
 /* Tells which of the rules a pre-tokenizer is; false: none. */
 static bool r2__bpe_load_rule(const cJSON *pre, r2_bpe_rule *rule) {
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(pre, "pretokenizers");
+    const cJSON *list = r2__json_get(pre, "pretokenizers");
     const cJSON *first = list ? list->child : NULL, *last = first ? first->next : pre;
-    const cJSON *regex = cJSON_GetObjectItemCaseSensitive(last, "use_regex");
+    const cJSON *regex = r2__json_get(last, "use_regex");
     bool own_regex = !cJSON_IsFalse(regex);
     if (!last || (first && last->next) || !r2__json_is(last, "type", "ByteLevel") ||
         r2__json_true(last, "add_prefix_space"))
@@ -15853,13 +15653,12 @@ static bool r2__bpe_load_rule(const cJSON *pre, r2_bpe_rule *rule) {
     *rule = R2_BPE_QWEN2;
     return !own_regex && r2__json_is(first, "type", "Split") && !r2__json_true(first, "invert") &&
            r2__json_is(first, "behavior", "Isolated") &&
-           r2__json_is(cJSON_GetObjectItemCaseSensitive(first, "pattern"), "Regex",
-                       R2__QWEN2_REGEX);
+           r2__json_is(r2__json_get(first, "pattern"), "Regex", R2__QWEN2_REGEX);
 }
 
 /* The normaliser: null, NFC, or a sequence that holds only NFC. */
 static bool r2__bpe_load_nfc(const cJSON *normalizer, bool *nfc) {
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(normalizer, "normalizers");
+    const cJSON *list = r2__json_get(normalizer, "normalizers");
     if (list && cJSON_GetArraySize(list) == 1) normalizer = list->child;
     *nfc = r2__json_is(normalizer, "type", "NFC");
     return *nfc || !normalizer || cJSON_IsNull(normalizer);
@@ -15874,8 +15673,8 @@ typedef struct r2__bpe_ids {
 
 static r2_status r2__bpe_load_added(r2_ctx *ctx, const cJSON *list, r2__bpe_ids *ids) {
     for (const cJSON *token = list ? list->child : NULL; token; token = token->next) {
-        const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(token, "content"));
-        const cJSON *number = cJSON_GetObjectItemCaseSensitive(token, "id");
+        const char *text = cJSON_GetStringValue(r2__json_get(token, "content"));
+        const cJSON *number = r2__json_get(token, "id");
         int64_t id;
         if (!r2__json_whole(number, 0, ids->cap - 1, &id) || !text || !*text || ids->word[id])
             return r2_fail(ctx, R2_FORMAT, "an added token has no id of its own or no content");
@@ -15920,7 +15719,7 @@ static r2_status r2__bpe_load_words(r2_ctx *ctx, const r2__bpe_ids *ids, r2__bpe
 
 static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON *vocab,
                                      r2__bpe_parts *parts) {
-    const cJSON *added = cJSON_GetObjectItemCaseSensitive(root, "added_tokens");
+    const cJSON *added = r2__json_get(root, "added_tokens");
     r2__bpe_ids ids = {NULL, NULL, 0, 0};
     r2_status status;
     if (added && !cJSON_IsArray(added) && !cJSON_IsNull(added))
@@ -15971,7 +15770,7 @@ static r2_status r2__bpe_load_check(r2_ctx *ctx, const cJSON *root, const cJSON 
                                       "ignore_merges"};
     static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int k = 0; k < 5; ++k) {
-        const cJSON *item = cJSON_GetObjectItemCaseSensitive(k < 2 ? root : model, off[k]);
+        const cJSON *item = r2__json_get(k < 2 ? root : model, off[k]);
         if (item && !r2__is_off(item) && !(cJSON_IsNumber(item) && item->valuedouble == 0.0))
             return r2_fail(ctx, R2_FORMAT, "%s is in use: not supported", off[k]);
     }
@@ -15983,18 +15782,18 @@ static r2_status r2__bpe_load_check(r2_ctx *ctx, const cJSON *root, const cJSON 
 
 static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
                                    r2__bpe_parts *parts) {
-    const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
-    const cJSON *vocab = cJSON_GetObjectItemCaseSensitive(model, "vocab");
-    const cJSON *merges = cJSON_GetObjectItemCaseSensitive(model, "merges");
+    const cJSON *model = r2__json_get(root, "model");
+    const cJSON *vocab = r2__json_get(model, "vocab");
+    const cJSON *merges = r2__json_get(model, "merges");
     r2_bpe_rule rule;
     bool nfc;
     if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges) ||
         !(r2__json_empty(model, "type") || r2__json_is(model, "type", "BPE")))
         return r2_fail(ctx, R2_FORMAT, "expected model.vocab and model.merges of a BPE tokenizer");
     if (r2__bpe_load_check(ctx, root, model) != R2_OK) return ctx->status;
-    if (!r2__bpe_load_rule(cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), &rule))
+    if (!r2__bpe_load_rule(r2__json_get(root, "pre_tokenizer"), &rule))
         return r2_fail(ctx, R2_FORMAT, "pre_tokenizer is none of GPT-2, Qwen2, digits + GPT-2");
-    if (!r2__bpe_load_nfc(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), &nfc))
+    if (!r2__bpe_load_nfc(r2__json_get(root, "normalizer"), &nfc))
         return r2_fail(ctx, R2_FORMAT, "normalizer is neither null nor NFC");
     if (r2__bpe_load_tokens(ctx, root, vocab, parts) != R2_OK) return ctx->status;
     for (const cJSON *merge = merges->child; merge; merge = merge->next)
@@ -16070,8 +15869,7 @@ static const char *r2__item_title(const r2_data *data, uint32_t item) {
                                                                     : data->item_key[item];
 }
 
-/* Adds a title in double quotes; those inside become single ones, so that it ends at the next, and
-   control characters become blanks. */
+/* Adds a title in double quotes; those inside become single ones, control characters blanks. */
 static void r2__add_title(r2_ctx *ctx, const r2_data *data, uint32_t item, r2_text *text) {
     r2_text_add(ctx, text, "\"", 1);
     for (const char *p = r2__item_title(data, item); *p; ++p)
@@ -16222,8 +16020,7 @@ static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
 
 /* ---- the rule-based teacher in English ---- */
 
-/* Sum of the weights of the facts about all chains that the prompt tells: above 0 speaks for the
-   item. */
+/* Sum of the weights of the told facts about all chains: above 0 speaks for the item. */
 static int32_t r2__rules_lean(const r2_task *task) {
     const r2_codebook *codebook = task->config->codebook;
     int32_t lean = 0;
@@ -16286,11 +16083,6 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
     }
 }
 
-/* Whether two ratings are at most one answer level apart. */
-static bool r2__ratings_agree(const r2_data *data, float a, float b) {
-    return 4.0f * fabsf(a - b) <= data->rating_max - data->rating_min;
-}
-
 /* Adds what a trace says of edge `edge` of chain c. */
 static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int32_t edge,
                                r2_text *out) {
@@ -16305,10 +16097,9 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
         return;
     }
     r2__english_edge(ctx, task->config, task->evidence, c, edge, out);
-    if (edge == 2)
-        r2_text_addf(ctx, out,
-                     r2__ratings_agree(data, chain->r1, chain->r2) ? ", so they agree"
-                                                                   : ", so they differ");
+    /* they agree when they are at most one answer level apart */
+    const bool agree = 4.0f * fabsf(chain->r1 - chain->r2) <= data->rating_max - data->rating_min;
+    if (edge == 2) r2_text_addf(ctx, out, agree ? ", so they agree" : ", so they differ");
 }
 
 /* Adds the conclusion. A guided trace knows its answer; but it says of the facts what an unguided
@@ -16367,51 +16158,40 @@ typedef struct r2__english_facts {
     r2__slice target; /* of step 4                      */
 } r2__english_facts;
 
-static bool r2__starts(const char *p, const char *end, const char *text) {
-    size_t len = strlen(text);
-    return (size_t)(end - p) >= len && memcmp(p, text, len) == 0;
-}
-
-/* Reads digits with an optional fraction. */
-static double r2__read_number(const char **p, const char *end) {
+/* Takes digits with an optional fraction off the front. */
+static double r2__read_number(r2__slice *in) {
     double value = 0.0, unit = 1.0;
-    for (; *p < end && **p >= '0' && **p <= '9'; ++*p) value = value * 10 + (**p - '0');
-    if (end - *p > 1 && **p == '.' && (*p)[1] >= '0' && (*p)[1] <= '9')
-        for (++*p; *p < end && **p >= '0' && **p <= '9'; ++*p) value += (**p - '0') * (unit /= 10);
+    for (; r2__digit_at(*in, 0); r2__drop(in, 1)) value = value * 10 + (*in->at - '0');
+    if (!in->len || *in->at != '.' || !r2__digit_at(*in, 1)) return value;
+    for (r2__drop(in, 1); r2__digit_at(*in, 0); r2__drop(in, 1))
+        value += (*in->at - '0') * (unit /= 10);
     return value;
 }
 
-/* Reads a title in double quotes. */
-static bool r2__read_title(const char **p, const char *end, r2__slice *title) {
-    const char *close = *p < end && **p == '"'
-                            ? (const char *)memchr(*p + 1, '"', (size_t)(end - *p - 1))
-                            : NULL;
+/* Takes a title in double quotes off the front. */
+static bool r2__read_title(r2__slice *in, r2__slice *title) {
+    r2__slice rest = *in;
+    if (!r2__take_char(&rest, "\"")) return false;
+    const char *close = (const char *)memchr(rest.at, '"', rest.len);
     if (!close) return false;
-    title->at = *p + 1;
-    title->len = (size_t)(close - title->at);
-    *p = close + 1;
+    *title = r2__slice_of(rest.at, (size_t)(close - rest.at));
+    r2__drop(in, title->len + 2);
     return true;
 }
 
-static bool r2__read_statement(const char **p, const char *end, r2__statement *s) {
+static bool r2__read_statement(r2__slice *in, r2__statement *s) {
     s->person = 0;
-    if (r2__starts(*p, end, "Person ") && end - *p > 8) {
-        s->person = 1 + (*p)[7] - 'A';
-        *p += 8;
-    } else if (r2__starts(*p, end, "the user")) {
-        *p += 8;
-    } else {
+    if (r2__take_text(in, "Person ")) {
+        if (!in->len) return false;
+        s->person = 1 + *in->at - 'A';
+        r2__drop(in, 1);
+    } else if (!r2__take_text(in, "the user")) {
         return false;
     }
-    if (!r2__starts(*p, end, " gave ")) return false;
-    *p += 6;
-    if (!r2__read_title(p, end, &s->title) || end - *p < 2 || *(*p)++ != ' ') return false;
-    s->rating = NAN;
-    if (r2__starts(*p, end, "[?]")) *p += 3;
-    else s->rating = r2__read_number(p, end);
-    if (!r2__starts(*p, end, " stars")) return false;
-    *p += 6;
-    return true;
+    if (!r2__take_text(in, " gave ") || !r2__read_title(in, &s->title) || !r2__take_text(in, " "))
+        return false;
+    s->rating = r2__take_text(in, "[?]") ? NAN : r2__read_number(in);
+    return r2__take_text(in, " stars");
 }
 
 /* Reads the lines of an English prompt that name titles: chains and the question. */
@@ -16419,18 +16199,16 @@ static void r2__read_english(const char *prompt, r2__english_facts *facts) {
     const int32_t room = (int32_t)(sizeof facts->statement / sizeof *facts->statement);
     memset(facts, 0, sizeof *facts);
     while (*prompt) {
-        const char *p = prompt, *end = p + strcspn(p, "\n");
+        r2__slice in = r2__slice_of(prompt, strcspn(prompt, "\n"));
         int32_t edge = 0;
-        prompt = *end ? end + 1 : end;
-        if (r2__starts(p, end, "The target is ")) {
-            p += 14;
-            if (r2__read_title(&p, end, &facts->target)) facts->step = R2_STEP_ASK;
-        }
-        if (!r2__starts(p, end, "Chain ")) continue;
-        p = (const char *)memchr(p, ':', (size_t)(end - p));
-        while (p && end - p > 2 && edge < 4 && facts->n < room) {
-            p += 2; /* ": " or "; " */
-            if (!r2__read_statement(&p, end, &facts->statement[facts->n])) break;
+        prompt += in.len + (prompt[in.len] == '\n');
+        if (r2__take_text(&in, "The target is ") && r2__read_title(&in, &facts->target))
+            facts->step = R2_STEP_ASK;
+        if (!r2__take_text(&in, "Chain ")) continue;
+        while (in.len && *in.at != ':') r2__drop(&in, 1);
+        while (in.len > 2 && edge < 4 && facts->n < room) {
+            r2__drop(&in, 2); /* ": " or "; " */
+            if (!r2__read_statement(&in, &facts->statement[facts->n])) break;
             facts->statement[facts->n++].edge = ++edge;
         }
         if (facts->step < edge) facts->step = edge; /* the last edge named is the masked one */
@@ -16454,27 +16232,27 @@ static const char *r2__skip_blank(const char *p) {
 }
 
 /* Shape of <think> ... </think><answer> k </answer>: white space between the parts and around k is
-   allowed, nothing else is. The reasoning is *body .. *end. */
-static r2_verdict r2__english_shape(const char *output, int32_t *answer, const char **body,
-                                    const char **end) {
-    const char *open, *ask, *close;
+   allowed, nothing else is. */
+static r2_verdict r2__english_shape(const char *output, int32_t *answer, r2__slice *reasoning) {
+    const char *open, *end, *ask, *close;
     int32_t n_open = r2__count_tag(output, "<think>", &open);
     int32_t n_ask = r2__count_tag(output, "<answer>", &ask);
-    int32_t n_end = r2__count_tag(output, "</think>", end);
+    int32_t n_end = r2__count_tag(output, "</think>", &end);
     int32_t n_close = r2__count_tag(output, "</answer>", &close);
     if (n_ask > 1) return R2_TRACE_TWO_ANSWERS;
-    if (ask && (!*end || ask < *end)) return R2_TRACE_ANSWER_FIRST;
+    if (ask && (!end || ask < end)) return R2_TRACE_ANSWER_FIRST;
     if (!ask || !close) return R2_TRACE_NO_ANSWER;
     if (n_open != 1 || n_end != 1 || n_close != 1 || open != r2__skip_blank(output))
         return R2_TRACE_MALFORMED;
-    *body = open + strlen("<think>");
-    if (r2__skip_blank(*body) >= *end || r2__skip_blank(*end + strlen("</think>")) != ask)
+    const char *body = open + strlen("<think>");
+    if (r2__skip_blank(body) >= end || r2__skip_blank(end + strlen("</think>")) != ask)
         return R2_TRACE_MALFORMED;
     ask = r2__skip_blank(ask + strlen("<answer>"));
     if (*ask < '0' || *ask >= '0' + R2_N_ANSWERS || r2__skip_blank(ask + 1) != close ||
         *r2__skip_blank(close + strlen("</answer>")))
         return R2_TRACE_MALFORMED;
     *answer = *ask - '0';
+    *reasoning = r2__slice_of(body, (size_t)(end - body));
     return R2_TRACE_OK;
 }
 
@@ -16482,8 +16260,8 @@ static r2_verdict r2__english_shape(const char *output, int32_t *answer, const c
 typedef struct r2__english {
     const r2__english_facts *facts;
     r2_check *check;
-    const char *p, *end;
-    r2__slice title;              /* at NULL: none named yet in this clause */
+    r2__slice in;                /* what is not read yet                   */
+    r2__slice title;             /* at NULL: none named yet in this clause */
     int32_t person;              /* -1: none, 0: the user, 1: Person A ... */
     int32_t step, conclusion;    /* conclusion -1: none yet                */
     bool cited[R2_STEP_ASK + 1]; /* step k quoted a rating of edge k       */
@@ -16497,33 +16275,33 @@ static void r2__english_clause(r2__english *e, int32_t person) {
 /* A quoted title: one of the prompt's, or an unknown one. */
 static void r2__english_quote(r2__english *e) {
     bool known = false;
-    if (!r2__read_title(&e->p, e->end, &e->title)) {
-        e->p = e->end;
-    } else {
+    if (r2__read_title(&e->in, &e->title)) {
         known = e->facts->target.at && r2__same(e->facts->target, e->title);
         for (int32_t k = 0; k < e->facts->n; ++k)
             known = known || r2__same(e->facts->statement[k].title, e->title);
+    } else {
+        e->in.len = 0;
     }
     if (!known) r2__first_fault(e->check, R2_TRACE_UNKNOWN_FACT);
 }
 
-/* "Person X": one whom the prompt names. */
+/* What follows "Person ": one whom the prompt names. */
 static void r2__english_person(r2__english *e) {
-    int32_t person = e->end - e->p > 7 ? 1 + e->p[7] - 'A' : -1;
+    int32_t person = e->in.len ? 1 + *e->in.at - 'A' : -1;
     bool known = false;
     for (int32_t k = 0; k < e->facts->n; ++k)
         known = known || (person > 0 && e->facts->statement[k].person == person);
     if (!known) r2__first_fault(e->check, R2_TRACE_UNKNOWN_FACT);
     r2__english_clause(e, known ? person : INT32_MAX);
-    e->p += e->end - e->p > 7 ? 8 : e->end - e->p;
+    if (e->in.len) r2__drop(&e->in, 1);
 }
 
 /* A number; followed by " star" it quotes a rating. It counts as found when the prompt rates the
    title of the clause, as right when some statement fits. */
 static void r2__english_number(r2__english *e) {
-    double value = r2__read_number(&e->p, e->end);
+    double value = r2__read_number(&e->in);
     bool found = false, right = false;
-    if (!r2__starts(e->p, e->end, " star")) return;
+    if (!r2__begins(e->in, r2__slice_text(" star"))) return;
     for (int32_t k = 0; k < e->facts->n && !right; ++k) {
         const r2__statement *s = &e->facts->statement[k];
         if (e->person >= 0 && e->person != s->person) continue;
@@ -16538,37 +16316,34 @@ static void r2__english_number(r2__english *e) {
     if (!right) r2__first_fault(e->check, R2_TRACE_WRONG_RATING);
 }
 
-/* "Step k:" must come in order. */
+/* What follows "Step ": k and a colon, in order. */
 static void r2__english_step(r2__english *e) {
-    int32_t k = e->end - e->p > 6 && e->p[6] == ':' ? e->p[5] - '0' : -1;
+    int32_t k = e->in.len > 1 && e->in.at[1] == ':' ? *e->in.at - '0' : -1;
     if (k == e->step + 1 && k <= e->facts->step) e->step = k;
     else r2__first_fault(e->check, R2_TRACE_MISSING_STEP);
-    e->p += 5;
 }
 
-/* "expect k": the conclusion, which only the last step may draw. */
+/* What follows "expect ": the conclusion, a digit, which only the last step may draw. */
 static void r2__english_conclude(r2__english *e) {
-    e->p += strlen("expect ");
+    const bool digit = r2__digit_at(e->in, 0) && !r2__digit_at(e->in, 1);
     if (e->step < e->facts->step) r2__first_fault(e->check, R2_TRACE_ANSWER_FIRST);
-    e->conclusion = e->p < e->end && *e->p >= '0' && *e->p <= '9' ? *e->p - '0' : -1;
-    if (e->end - e->p > 1 && e->p[1] >= '0' && e->p[1] <= '9') e->conclusion = -1;
+    e->conclusion = digit ? *e->in.at - '0' : -1;
 }
 
-/* Reads one thing at p and moves on. */
+/* Reads one thing and moves on. */
 static void r2__english_read(r2__english *e) {
-    const char *p = e->p, *end = e->end;
-    if (*p == '"') r2__english_quote(e);
-    else if (*p >= '0' && *p <= '9') r2__english_number(e);
-    else if (r2__starts(p, end, "Step ")) r2__english_step(e);
-    else if (r2__starts(p, end, "Person ")) r2__english_person(e);
-    else if (r2__starts(p, end, "expect ")) r2__english_conclude(e);
-    else if (r2__starts(p, end, "he user")) { /* The, the */ r2__english_clause(e, 0);
-        e->p += 7;
-    } else {
-        if (e->step < e->facts->step && r2__starts(p, end, "nswer"))
+    if (*e->in.at == '"') r2__english_quote(e);
+    else if (r2__digit_at(e->in, 0)) r2__english_number(e);
+    else if (r2__take_text(&e->in, "Step ")) r2__english_step(e);
+    else if (r2__take_text(&e->in, "Person ")) r2__english_person(e);
+    else if (r2__take_text(&e->in, "expect ")) r2__english_conclude(e);
+    else if (r2__take_text(&e->in, "he user")) r2__english_clause(e, 0); /* The, the */
+    else {
+        if (e->step < e->facts->step && r2__begins(e->in, r2__slice_text("nswer")))
             r2__first_fault(e->check, R2_TRACE_ANSWER_FIRST);
-        if (*p == ';' || *p == '\n' || r2__starts(p, end, ". ")) r2__english_clause(e, -1);
-        ++e->p;
+        if (*e->in.at == ';' || *e->in.at == '\n' || r2__begins(e->in, r2__slice_text(". ")))
+            r2__english_clause(e, -1);
+        r2__drop(&e->in, 1);
     }
 }
 
@@ -16578,14 +16353,14 @@ static r2_check r2__check_english(const char *prompt, const char *output) {
     r2__english_facts facts;
     r2__english e;
     memset(&e, 0, sizeof e);
-    check.verdict = r2__english_shape(output, &check.answer, &e.p, &e.end);
+    check.verdict = r2__english_shape(output, &check.answer, &e.in);
     if (check.verdict != R2_TRACE_OK) return check;
     check.well_formed = true;
     r2__read_english(prompt, &facts);
     e.facts = &facts;
     e.check = &check;
     e.person = e.conclusion = -1;
-    while (e.p < e.end) r2__english_read(&e);
+    while (e.in.len) r2__english_read(&e);
     for (int32_t k = 0; k < facts.n; ++k) { /* each step quotes a rating when it sees one */
         const r2__statement *s = &facts.statement[k];
         if (s->edge < facts.step && !isnan(s->rating) && !e.cited[s->edge])
@@ -16612,19 +16387,6 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2
         r2_text_addf(ctx, output, " <answer> %d </answer>", (int)answer);
     }
     return status == R2_OK && output->failed ? ctx->status : status;
-}
-
-r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output) {
-    const r2_records *records = (const r2_records *)hook_data;
-    int64_t at = 0;
-    for (int64_t end = records->n; at < end;) { /* the first id that is not smaller */
-        int64_t middle = at + (end - at) / 2;
-        if (records->record[middle].id < task->index) at = middle + 1;
-        else end = middle;
-    }
-    if (at < records->n && records->record[at].id == task->index)
-        r2_text_addf(ctx, output, "%s", records->record[at].output);
-    return output->failed ? ctx->status : R2_OK;
 }
 
 r2_check r2_check_english(const void *hook_data, const char *prompt, const char *output) {
@@ -16699,8 +16461,8 @@ void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
     for (int k = 0; k < R2__RECORD_KEYS; ++k) {
         r2_text_addf(ctx, text, "%s\"%s\":", k ? "," : "{", r2__record_keys[k].name);
         if (r2__record_is_text(k)) {
-            const char *value = *(const char *const *)r2__record_at(record, k);
-            r2__text_json(ctx, text, value, strlen(value));
+            r2__text_json(ctx, text,
+                          r2__slice_text(*(const char *const *)r2__record_at(record, k)));
         } else {
             r2_text_addf(ctx, text, "%lld", (long long)*(const int64_t *)r2__record_at(record, k));
         }
@@ -16716,9 +16478,8 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
         return status;
     }
     for (int k = 0; k < R2__RECORD_KEYS; ++k) {
-        const char *text;
         if (!r2__record_is_text(k)) continue;
-        text = *(const char *const *)r2__record_at(record, k);
+        const char *text = *(const char *const *)r2__record_at(record, k);
         text = r2__arena_string(ctx, &records->text, text);
         if (!text) return ctx->status;
         memcpy((char *)&copy + r2__record_keys[k].at, &text, sizeof text);
@@ -16730,15 +16491,11 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
 
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    r2_text_add(ctx, &text, "", 0);
     for (int64_t i = 0; i < records->n; ++i) {
         r2_record_line(ctx, &records->record[i], &text);
         r2_text_add(ctx, &text, "\n", 1);
     }
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
+    return r2__write_text(ctx, path, &text);
 }
 
 /* Reads the value of key k; what is not allowed there is told in `expected`. */
@@ -16838,18 +16595,16 @@ static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *
 static r2_status r2__teach_one(r2_ctx *ctx, r2_task *task, const r2_teacher *teacher,
                                r2_prompt *prompt, r2_text *output, r2_records *records) {
     int32_t answer = task->evidence->answer;
-    r2_check check;
-    r2_status status = r2_prompt_build(ctx, task->config, task->evidence, prompt);
-    if (status != R2_OK) return status;
+    if (r2_prompt_build(ctx, task->config, task->evidence, prompt) != R2_OK) return ctx->status;
     if (!teacher->write) return r2__teach_record(ctx, task, "", "", -1, records);
     task->answer = teacher->guided ? answer : -1;
     r2_text_clear(output);
     r2_text_add(ctx, output, "", 0);
-    status = teacher->write(ctx, teacher->write_data, task, output);
+    r2_status status = teacher->write(ctx, teacher->write_data, task, output);
     if (status != R2_OK) return status; /* a callback need not have recorded it */
     if (output->failed) return ctx->status;
     task->answer = answer;
-    check = r2_check_output(task, output->data);
+    r2_check check = r2_check_output(task, output->data);
     if (teacher->tally) r2_tally_add(teacher->tally, check.verdict, answer);
     if (check.verdict != R2_TRACE_OK) return R2_OK;
     return r2__teach_record(ctx, task, teacher->name, output->data, check.answer, records);
@@ -17015,8 +16770,7 @@ static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field
 static bool r2__is_cited(const char *output, const r2__fact *fact) {
     r2__slice word;
     while (r2__next_word(&output, &word))
-        if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
-            return true;
+        if (r2__same(word, fact->word)) return true;
     return false;
 }
 
@@ -17074,9 +16828,8 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
     const char *name = r2_field_name((r2_field)change->field);
     size_t len = strlen(name);
     char word[40];
-    int32_t id;
     r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
-    id = r2_vocab_find(vocab, word);
+    int32_t id = r2_vocab_find(vocab, word);
     for (int64_t k = 0; k < n; ++k) {
         const char *old = vocab->word[prompt[k]];
         if (strncmp(old, name, len) == 0 && old[len] == ':') prompt[k] = id;
@@ -17341,8 +17094,7 @@ static r2_status r2__team_exchange(r2_ctx *ctx, void *data, const int64_t *begin
     return r2_fail(ctx, R2_IO, "team: process %d of %d has lost another", team->rank, team->size);
 }
 
-/* The first failure that any process comes with, and its sentence. It ends the team: there is
-   nobody left to wait for. */
+/* The first failure of any process, with its sentence. It ends the team: nobody is left to wait. */
 static r2_status r2__team_agree(r2_ctx *ctx, r2_status status) {
     r2_team *team = ctx->team;
     int32_t said[R2_MOST_RANKS];
@@ -17463,7 +17215,7 @@ static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2_
             for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
                 const int64_t v = done + b * lanes, left = end - v;
                 if (!r2__evidence_of_views(&own, asked, &desk[t], v,
-                                          (int)(left < lanes ? left : lanes)))
+                                           (int)(left < lanes ? left : lanes)))
                     asked->evidence[asked->first[v]].n_chains = -1;
             }
         }
@@ -17574,17 +17326,16 @@ static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r
         const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
         const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
         const uint32_t u1 = users[at];
-        const r2__path *path;
         int64_t n_paths;
         r2__path over;
         over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
         over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
         if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
         over.position = h->index->position[over.edge];
-        path = r2__paths_over(h, u1, &n_paths);
-        chosen[n++] =
-            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
-                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
+        const r2__path *path = r2__paths_over(h, u1, &n_paths);
+        chosen[n++] = r2__chain_score(
+            h, u1, r2__simrec(h, u1, path, n_paths), over,
+            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
     }
     return n == k;
 }
@@ -17595,7 +17346,6 @@ static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from,
                                     r2__example *example) {
     const r2_tokenizer *t = &from->codec->tokenizer;
     const r2_record *record;
-    r2_status status;
     if (example->failed) { /* lists that failed take nothing more */
         r2_tokens_free(ctx, &example->prompt);
         r2_tokens_free(ctx, &example->trace);
@@ -17607,7 +17357,7 @@ static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from,
     record = &from->records->record[e];
     example->step = (int32_t)record->step;
     example->answer = (int32_t)record->answer;
-    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    r2_status status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
     if (status != R2_OK) return status;
     return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
 }
@@ -17697,8 +17447,7 @@ struct r2__parts {
     int64_t room;
 };
 
-/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
-   again. */
+/* Logits are kept for the backward pass up to this many floats a part; beyond, made again. */
 #define R2__KEEP_LOGITS ((int64_t)1 << 21)
 
 /* Not cleared: activations are written before they are read. */
@@ -17788,7 +17537,7 @@ static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool
 /* What is known of the rows before any layer runs. */
 static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const int64_t R = w->max_rows, V = model->config.n_vocab;
-    int32_t **const list[] = {&w->position, &w->first,     &w->word, &w->word_of,
+    int32_t **const list[] = {&w->position, &w->first,     &w->word,    &w->word_of,
                               &w->found,    &w->seq_begin, &w->pred_row};
     for (int k = 0; k < 7; ++k) {
         const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
@@ -17852,13 +17601,13 @@ static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n
         const bool branch = batch->branch && batch->branch[s];
         for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
             int32_t *at = &w->found[batch->token[r]];
-            if (*at < 0) w->word[*at = (int32_t)w->n_words++] = batch->token[r];
+            if (*at < 0) w->word[ *at = (int32_t)w->n_words++] = batch->token[r];
             w->word_of[r] = *at;
             w->position[r] = r - begin[s] + (branch ? shared : 0);
         }
         if (!branch) shared = begin[s + 1] - begin[s];
         w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
-                                                                            : begin[s + 1];
+                                                                             : begin[s + 1];
         for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
             if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
             w->begin[w->n_last] = j;
@@ -17868,8 +17617,7 @@ static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n
     w->begin[w->n_last] = batch->n_pred;
 }
 
-/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
-   it. */
+/* Parts begin at the first sequence, no branch, that has a part's share of the rows before it. */
 static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
     const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
     const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
@@ -17918,13 +17666,13 @@ static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *bat
     const int32_t first = parts->first[k], row = batch->seq_begin[first];
     const int64_t from = parts->begin[k];
     const r2_ctx own = r2__within(ctx, model);
-    r2_attention shape;
     w->batch.n_seq = parts->first[k + 1] - first;
     w->batch.token = batch->token + row;
     w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
     w->batch.pred_token = batch->pred_token + from;
     w->batch.branch = batch->branch ? batch->branch + first : NULL;
-    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
+    r2_attention shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first,
+                                          w->batch.branch);
     if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
                     r2_attention_scratch(&own, &shape)) != R2_OK)
         return ctx->status;
@@ -17951,14 +17699,15 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
                      float *entropy) {
     struct r2__parts *parts = model->parts;
     r2_status status = R2_OK;
-    r2__range own;
-    if (r2__check_batch(ctx, model, batch) != R2_OK) return ctx->status;
+    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
+        r2__check_predictions(ctx, model, batch) != R2_OK)
+        return ctx->status;
     if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
     if (!parts) return ctx->status;
     r2__cut_batch(parts, batch);
     parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
     parts->ready = false;
-    own = r2__own_parts(ctx, model);
+    r2__range own = r2__own_parts(ctx, model);
     for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
         status = r2__part_init(ctx, model, batch, k);
     if (status == R2_OK)
@@ -18005,13 +17754,11 @@ static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts
 /* Whether the parts are as the forward of this batch left them. */
 static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
     const struct r2__parts *parts = model->parts;
-    r2__range own;
-    r2_ctx within;
     if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
         parts->begin[parts->n] != batch->n_pred)
         return false;
-    own = r2__own_parts(ctx, model);
-    within = r2__within(ctx, model);
+    r2__range own = r2__own_parts(ctx, model);
+    r2_ctx within = r2__within(ctx, model);
     for (int64_t k = own.begin; k < own.end; ++k) {
         const struct r2__work *w = &parts->work[k];
         const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
@@ -18027,13 +17774,12 @@ r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const
     struct r2__parts *parts = model->parts;
     const int64_t n = r2__n_trained(model);
     r2_status status = R2_OK;
-    r2__range own;
     if (!r2__parts_ready(ctx, model, batch))
         return r2_fail(ctx, R2_ARGUMENT,
                        "backward: expected a forward of this batch before it, by a model with "
                        "gradients and with the same adapters, recompute and threads");
     parts->ready = false;
-    own = r2__own_parts(ctx, model);
+    r2__range own = r2__own_parts(ctx, model);
     if (parts->apart && parts->room < n * parts->n) {
         r2_release(ctx, parts->grad);
         parts->room = n * R2__PARTS;

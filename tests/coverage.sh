@@ -12,7 +12,9 @@
 set -u
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=passive LC_ALL=C
-[ "${KEEP:-}" ] || find build/coverage -name '*.gcda' -exec rm {} +
+for data in $(find build/coverage -name '*.gcda'); do # of a program that was compiled anew, too
+    [ "${KEEP:-}" ] && [ "$data" -nt "${data%.gcda}.gcno" ] || rm "$data"
+done
 
 for program; do
     began=$(date +%s)

@@ -165,6 +165,18 @@ TEST(a_log_is_one_line) {
     ctx.log = NULL;
 }
 
+/* A byte that is no UTF-8, in a line of JSON: U+FFFD; control characters by their number. */
+TEST(broken_bytes_in_a_line) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_record record = {1, 2, 4, 0, 0, -1, "u", "i\xFF", "progressive", "english", "", "", "\x01\xC3\xA9", ""};
+    r2_text line = {NULL, 0, 0, false};
+    r2_record_line(&ctx, &record, &line);
+    REQUIRE(!line.failed);
+    CHECK(strstr(line.data, "\"i\xEF\xBF\xBD\"") != NULL);
+    CHECK(strstr(line.data, "\"\\u0001\xC3\xA9\"") != NULL);
+    r2_text_free(&ctx, &line);
+}
+
 TEST(paths_too_long_and_files_that_are_no_text) {
     static char path[6000];
     r2_ctx ctx = r2_ctx_default();

@@ -415,6 +415,17 @@ TEST(dates_that_cannot_be) {
     }
 }
 
+/* A line of more columns than any table of ratings has. */
+TEST(a_thousand_columns) {
+    r2_ctx ctx = r2_ctx_default();
+    char line[2100];
+    r2_data data;
+    for (int k = 0; k < 1000; ++k) memcpy(line + 2 * k, "1,", 2);
+    memcpy(line + 2000, "1\n", 3);
+    CHECK_STATUS(&ctx, ratings_load(&ctx, &data, line), R2_FORMAT);
+    CHECK(strstr(ctx.message, ":1: ") != NULL);
+}
+
 /* Two bytes a letter, either end first, with and without a mark. */
 TEST(utf16_is_named) {
     static const char *const text[] = {"u\0,\0i\0\n\0", "\0u\0,\0i\0\n", "\xFF\xFEu\0,\0i\0", "\xFE\xFF\0u\0,\0i"};
@@ -528,7 +539,8 @@ TEST(candidate_files_quote_and_check) {
     static const char *const path = "build/test_data_sets_quoted.tmp";
     static const char *const wrong[][2] = {{"ann\t\"t\tea\"\t\"t\tea\"\n", "every item once in a case"},
                                            {"ann\t\"t\tea\"\tmilk\n", "a negative, which the user"},
-                                           {"ann\t\"t\tea\n", "closed quotes"}};
+                                           {"ann\t\"t\tea\n", "closed quotes"},
+                                           {"ann\tmilk\nann\tmilk\t\"\"\"rum\"\"\"\n", "as many items as before"}};
     r2_ctx ctx = r2_ctx_default();
     r2_data data;
     r2_candidates cases, again;
@@ -543,7 +555,7 @@ TEST(candidate_files_quote_and_check) {
     CHECK(again.n_per_case == 2 && again.item[0] == 0 && again.item[1] == 2);
     r2_candidates_free(&ctx, &cases);
     r2_candidates_free(&ctx, &again);
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < 4; ++k) {
         REQUIRE(ratings_write_text(path, wrong[k][0]));
         CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &again, &data, path), R2_FORMAT);
         CHECK(strstr(ctx.message, wrong[k][1]) != NULL);

@@ -120,6 +120,19 @@ TEST(every_slip_has_its_verdict) {
 }
 
 /* A title can neither end its quotes nor begin a line. */
+TEST(a_tally_by_hand) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_tally tally;
+    memset(&tally, 0, sizeof tally);
+    r2_tally_add(&tally, R2_TRACE_WRONG_TOTAL, 4);
+    r2_tally_add(&tally, R2_TRACE_WRONG_TOTAL, 99); /* no answer: unknown */
+    r2_tally_report(&ctx, &tally, &text);
+    CHECK(tally.n[R2_TRACE_WRONG_TOTAL][4] == 1 && tally.n[R2_TRACE_WRONG_TOTAL][0] == 1);
+    CHECK(strstr(text.data, "kept") && strstr(text.data, r2_verdict_name(R2_TRACE_WRONG_TOTAL)));
+    CHECK(!strstr(text.data, r2_verdict_name(R2_TRACE_MALFORMED))); /* did not occur */
+    r2_text_free(&ctx, &text);
+}
+
 /* Any text may be a prompt, and any an output: what is not written as the library writes it states
    nothing, and what then speaks of it is refused. */
 TEST(texts_of_other_hands) {

@@ -809,10 +809,9 @@ static void describe(const r2_model *model, r2_text *text) {
             const r2_tensor *t = &model->tensor[id];
             const float *w = r2_weight(model, (r2_tensor_id)id, l);
             double sum = 0.0;
-            char name[128];
-            r2__file_name(model, id, l, name, sizeof name);
             for (int64_t i = 0; i < t->rows * t->cols; ++i) sum += (double)(i + 1) * (double)w[i];
-            r2_text_addf(&ctx, text, "%s F32 ", name);
+            if (t->per_layer) r2_text_addf(&ctx, text, "model.layers.%lld.", (long long)l);
+            r2_text_addf(&ctx, text, "%s F32 ", t->name);
             if (t->rows > 1) r2_text_addf(&ctx, text, "%lldx", (long long)t->rows);
             r2_text_addf(&ctx, text, "%lld %.9e\n", (long long)t->cols, sum);
         }

@@ -2,6 +2,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
+#include <sys/stat.h>
+#include <unistd.h>
 #include "ratings.h"
 #include "tiny.h"
 
@@ -96,6 +98,7 @@ TEST(prompts_and_examples) {
     r2_examples examples;
     r2_prompt prompt;
     r2_text text = {NULL, 0, 0, false};
+    r2_task task = {0, NULL, NULL, NULL, -1};
     tiny t;
     ctx = r2_ctx_default();
     REQUIRE(tiny_make(&ctx, &t, 2));
@@ -117,6 +120,15 @@ TEST(prompts_and_examples) {
     evidence.n_chains = 0;
     BUILD((void)0, "step 1 asks about a chain, found none");
 #undef BUILD
+    /* a scale of ten: numbers in the place of stars */
+    t.data.rating_max = 10.0f;
+    REQUIRE(t.evidence[0].n_chains > 0);
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &good, &t.evidence[0], &prompt));
+    task.config = &good, task.evidence = &t.evidence[0], task.prompt = &prompt;
+    REQUIRE_OK(&ctx, r2_prompt_explain(&ctx, &task, NULL, &text));
+    CHECK(strstr(text.data, "chain 1") && !strstr(text.data, "\xE2\x98\x85"));
+    t.data.rating_max = 5.0f;
+    r2_text_clear(&text);
     NOT_READ(r2_teacher_compact(&ctx, &t.codebook, &rules, "<q> no facts", 0, &text), "no facts");
     CHECK_EQ_STR(r2_words_name(R2_N_WORDS), "?");
     CHECK_EQ_STR(r2_schedule_name(R2_N_SCHEDULES), "?");
@@ -270,6 +282,8 @@ TEST(training_and_rl) {
 TEST(adapters_and_files) {
     const char *no_path = NULL;
     r2_lora_config lora = r2_lora_config_default(), c;
+    char path[64], file[96];
+    r2_model model;
     r2_data data;
     tiny t;
     ctx = r2_ctx_default();
@@ -287,6 +301,13 @@ TEST(adapters_and_files) {
     REQUIRE_OK(&ctx, r2_lora_merge(&ctx, &t.model));
     REQUIRE_OK(&ctx, r2_lora_merge(&ctx, &t.model)); /* done before */
     REFUSED(r2_data_load_files(&ctx, &data, &no_path, 0, NULL), "n_paths = 0, expected >= 1");
+    snprintf(path, sizeof path, "build/refusals-%p", (void *)&data);
+    mkdir(path, 0700);
+    snprintf(file, sizeof file, "%s/config.json", path);
+    CHECK(ratings_write_text(file, "7"));
+    NOT_READ(r2_model_load_dir(&ctx, &model, path, 0, false), "expected a JSON object");
+    remove(file);
+    rmdir(path);
     tiny_free(&ctx, &t);
 }
 
@@ -316,7 +337,9 @@ TEST(runs) {
     const r2_run_config small = r2_run_config_default(), full = r2_run_config_full();
     const uint32_t nobody[] = {1u << 20}, item[] = {0};
     r2_run_config config = small;
-    r2_recommendation out[1];
+    r2_recommendation out[3];
+    char path[64], file[96];
+    r2_text words = {NULL, 0, 0, false};
     r2_evidence evidence;
     r2_examples examples;
     int64_t n;
@@ -331,6 +354,30 @@ TEST(runs) {
     REFUSED(r2_run_recommend(&ctx, &run, nobody[0], 1, out, &n), "1048576");
     REFUSED(r2_run_recommend(&ctx, &run, 0, -1, out, &n), "-1");
     REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run)); /* no step: nothing to do */
+    memset(run.model.param, 0, (size_t)run.model.n_params * sizeof(float));
+    REQUIRE_OK(&ctx, r2_run_recommend(&ctx, &run, 0, 3, out, &n)); /* all alike: by number */
+    CHECK(n == 3 && out[0].item < out[1].item && out[1].item < out[2].item);
+    r2_recommendations_free(&ctx, out, n);
+    snprintf(path, sizeof path, "build/refusals-run-%p", (void *)&run);
+    mkdir(path, 0700);
+    REQUIRE_OK(&ctx, r2_run_save(&ctx, &run, path));
+    snprintf(file, sizeof file, "%s/run.json", path);
+    remove(file); /* or the digests would be wrong first */
+    snprintf(file, sizeof file, "%s/vocab.txt", path);
+    REQUIRE_OK(&ctx, r2_read_file(&ctx, file, &words));
+    memcpy(words.data, "zz", 2); /* another first word */
+    REQUIRE_OK(&ctx, r2_write_file(&ctx, file, words.data, words.len));
+    NOT_READ(r2_run_borrow_model(&ctx, &run, path), "the model has no word");
+    r2_text_addf(&ctx, &words, "one-more\n");
+    REQUIRE_OK(&ctx, r2_write_file(&ctx, file, words.data, words.len));
+    NOT_READ(r2_run_borrow_model(&ctx, &run, path), "words, the model has");
+    r2_text_free(&ctx, &words);
+    for (int k = 0; k < 4; ++k) {
+        static const char *const names[] = {"vocab.txt", "codebook.json", "config.json", "model.safetensors"};
+        snprintf(file, sizeof file, "%s/%s", path, names[k]);
+        remove(file);
+    }
+    CHECK(rmdir(path) == 0);
     r2_run_free(&ctx, &run);
 }
 

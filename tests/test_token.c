@@ -187,7 +187,7 @@ TEST(any_bytes_come_back) {
 static const char *nfc(const char *text) {
     const r2_bpe *bpe = tokenizer(1);
     r2_text_clear(&scratch);
-    if (!bpe || r2__nfc_text(&ctx, bpe->normal, text, strlen(text), &scratch)) return NULL;
+    if (!bpe || r2__nfc_text(&ctx, bpe->normal, r2__slice_text(text), &scratch)) return NULL;
     return scratch.data;
 }
 
@@ -328,6 +328,8 @@ TEST(what_changes_ids_and_is_not_supported_is_refused) {
                                          {"\"type\":\"BPE\"", "\"end_of_word_suffix\":0"},
                                          {"\"merges\":[\"a b\"]", "\"merges\":{}"},
                                          {"\"<s>\"", "\"<s>\\u0000\""},
+                                         {"\"<s>\"", "\"a\""}, /* the same text twice */
+                                         {"\"ab\":2", "\"ab\":2,\"\xE4\xB8\x83\":4"}, /* no letter of a byte */
                                          {"\"type\":\"BPE\"", "\"type\":\"Unigram\""},
                                          {"\"type\":\"BPE\"", "\"ignore_merges\":true"},
                                          {"\"type\":\"BPE\"", "\"dropout\":\"no\""},
@@ -370,6 +372,25 @@ TEST(what_changes_ids_and_is_not_supported_is_refused) {
     CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"end_of_word_suffix\":\"\""), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"continuing_subword_prefix\":null"), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"ab\":2", "\"ab\":2,\"<s>\":3"), R2_OK);
+}
+
+static int stop_reading(void *hook_data, const char *what, int64_t done, int64_t total) {
+    (void)hook_data, (void)total;
+    return strcmp(what, "bytes of text read") == 0 && done >= 1 << 20;
+}
+
+/* Long texts report as they are read, and may be stopped. */
+TEST(training_may_be_stopped) {
+    enum { N = (1 << 20) + 64 };
+    r2_bpe_config config = r2_bpe_config_default();
+    char *text = (char *)malloc(N);
+    r2_bpe bpe;
+    REQUIRE(text != NULL);
+    for (int k = 0; k < N; ++k) text[k] = k % 64 ? 'a' : ' ';
+    ctx.progress = stop_reading;
+    CHECK_STATUS(&ctx, r2_bpe_train(&ctx, &bpe, &config, text, N), R2_CANCELLED);
+    ctx.progress = NULL;
+    free(text);
 }
 
 TEST(a_missing_byte_is_an_error) {
@@ -490,7 +511,7 @@ TEST(unicode_is_icus_for_every_code_point) {
         r2_text_add(&ctx, &raw, "a", 1);
         r2__utf8_add(&ctx, &raw, cp);
         r2_text_add(&ctx, &raw, "\xCC\xA7\xCC\x81", 4);
-        REQUIRE_OK(&ctx, r2__nfc_text(&ctx, bpe->normal, raw.data, raw.len, &normal));
+        REQUIRE_OK(&ctx, r2__nfc_text(&ctx, bpe->normal, r2__slice_of(raw.data, raw.len), &normal));
         for (size_t k = 0; k < normal.len; ++k)
             forms = (forms ^ (unsigned char)normal.data[k]) * 16777619u;
     }

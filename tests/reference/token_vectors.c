@@ -14,7 +14,7 @@ static r2_status write_strings(r2_ctx *ctx, const r2_bpe *tables, const char *pa
     r2_status status;
     for (int64_t i = 0; i < N_TOKEN_STRINGS; ++i) {
         token_string(ctx, tables, i, &line);
-        r2__text_json(ctx, &lines, line.data, line.len);
+        r2__text_json(ctx, &lines, r2__slice_of(line.data, line.len));
         r2_text_add(ctx, &lines, "\n", 1);
     }
     status = lines.failed ? ctx->status : r2_write_file(ctx, path, lines.data, lines.len);

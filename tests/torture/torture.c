@@ -520,7 +520,7 @@ static r2_status stage_explain(void) {
     r2_teacher_config rules = r2_teacher_config_default();
     r2_tally tally;
     r2_teacher write = {r2_teacher_rules, NULL, "rules", false, &tally},
-               again = {r2_teacher_records, NULL, "again", false, NULL};
+               again = {r2_teacher_rules, NULL, "again", false, NULL};
     r2_records records, copies;
     r2_prompt prompt;
     r2_task task = {0, &config, &run.evidence[0], &prompt, -1};
@@ -530,7 +530,7 @@ static r2_status stage_explain(void) {
     memset(&records, 0, sizeof records);
     memset(&copies, 0, sizeof copies);
     memset(&tally, 0, sizeof tally);
-    write.write_data = &rules, again.write_data = &records;
+    write.write_data = again.write_data = &rules;
     config.data = &run.data, config.codebook = &run.codebook;
     for (int k = 0; s == R2_OK && k < R2_N_WORDS * R2_N_SCHEDULES; ++k) {
         config.words = (r2_words)(k / R2_N_SCHEDULES), config.schedule = (r2_schedule)(k % R2_N_SCHEDULES);
