@@ -3430,12 +3430,17 @@ typedef struct r2__link_sum {
     float link, rel, near, next, liked;
 } r2__link_sum;
 
+/* What a user shares with u0. */
+typedef struct r2__alike {
+    float simrec;
+    int32_t n_paths;
+} r2__alike;
+
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
     r2__history h;         /* with all paths listed when s = 1                       */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
-    float *simrec;         /* (n_users)                                              */
-    int32_t *n_paths;      /* (n_users) items shared with u0                         */
+    r2__alike *alike;      /* (n_users)                                              */
     float *closest;        /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double closest_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
@@ -3452,21 +3457,22 @@ static float r2__fade10(const r2__history *h, int32_t place) {
 /* How alike everybody is to u0: r2__simrec() of all, place by place instead of user by user, so
    each sum has the same order. */
 static void r2__view_similarity(r2__user_view *view) {
+    static const r2__alike nobody = {0.0f, 0};
     const r2__history *h = &view->h;
     const r2_graph *g = h->index->graph;
     for (int32_t p = 0; p < h->length; ++p) {
         const uint32_t i0 = g->user_item[r2__history_edge(h, p)];
         view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
         for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
-            view->simrec[g->item_user[k]] += h->weight[p];
-            view->n_paths[g->item_user[k]]++;
+            r2__alike *alike = &view->alike[g->item_user[k]];
+            alike->simrec += h->weight[p];
+            alike->n_paths++;
         }
     }
-    view->simrec[h->user] = 0.0f, view->n_paths[h->user] = 0;
-    if (h->hidden.left_out != R2__NO_USER)
-        view->simrec[h->hidden.left_out] = 0.0f, view->n_paths[h->hidden.left_out] = 0;
+    view->alike[h->user] = nobody;
+    if (h->hidden.left_out != R2__NO_USER) view->alike[h->hidden.left_out] = nobody;
     for (uint32_t v = 0; v < g->n_users; ++v)
-        view->simrec[v] /= sqrtf((float)r2_graph_user_degree(g, v) + 1.0f);
+        view->alike[v].simrec /= sqrtf((float)r2_graph_user_degree(g, v) + 1.0f);
 }
 
 /* simidf(u1) from the paths over u1. */
@@ -3480,17 +3486,18 @@ static float r2__simidf(const r2__user_view *view, uint32_t u1, const r2__path *
 static void r2__view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
-    const float *sim = view->simrec;
+    const r2__alike *alike = view->alike;
     for (int64_t v = 0; v < view->h.index->graph->n_users; ++v) {
         int k = n;
-        if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
+        const float sim = alike[v].simrec;
+        if (!(sim > 0.0f) || (n == 50 && sim <= alike[nearest[49]].simrec)) continue;
         if (n < 50) ++n;
         else k = 49;
-        for (; k > 0 && sim[nearest[k - 1]] < sim[v]; --k) nearest[k] = nearest[k - 1];
+        for (; k > 0 && alike[nearest[k - 1]].simrec < sim; --k) nearest[k] = nearest[k - 1];
         nearest[k] = (uint32_t)v;
     }
     for (int k = 0; k < n; ++k) {
-        float square = sim[nearest[k]] * sim[nearest[k]];
+        const float sim = alike[nearest[k]].simrec, square = sim * sim;
         view->closest[nearest[k]] = square;
         view->closest_sum += (double)square;
     }
@@ -3529,12 +3536,10 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
     length = (uint64_t)h->length;
     view->inv_degree = R2__ARENA_NEW(ctx, &h->memory, float, length);
-    view->simrec = R2__ARENA_NEW(ctx, &h->memory, float, n_users);
-    view->n_paths = R2__ARENA_NEW(ctx, &h->memory, int32_t, n_users);
+    view->alike = R2__ARENA_NEW(ctx, &h->memory, r2__alike, n_users);
     view->closest = R2__ARENA_NEW(ctx, &h->memory, float, n_users);
     view->sum = R2__ARENA_NEW(ctx, &h->memory, r2__link_sum, length);
-    if (!view->inv_degree || !view->simrec || !view->n_paths || !view->closest || !view->sum)
-        return false;
+    if (!view->inv_degree || !view->alike || !view->closest || !view->sum) return false;
     r2__view_similarity(view);
     r2__view_nearest(view);
     r2__view_taste(view);
@@ -3606,7 +3611,7 @@ static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *vie
     float *deep = R2__ARENA_NEW(ctx, memory, float, n);
     if (!a || !residual || !direction || !k_direction || !at_item || !deep) return false;
     for (int64_t v = 0; v < n; v += s) /* a = 0: the residual is c */
-        direction[v] = residual[v] = (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+        direction[v] = residual[v] = (double)view->alike[v].n_paths * index->inv_root[v] * inv_root;
     for (int step = 0; step < R2_DEEP_STEPS; ++step) {
         const double before = r2__dot_users(index, residual, residual);
         if (!(before > 0.0)) break;
@@ -12189,8 +12194,8 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
     const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
     s->ridge[lane] = r2__noise_edge(h);
     for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
-        s->direction[v][lane] = s->residual[v][lane] = (double)view->n_paths[v] *
-                                                       index->inv_root[v] * inv_root;
+        s->direction[v][lane] = s->residual[v][lane] =
+            (double)view->alike[v].n_paths * index->inv_root[v] * inv_root;
 }
 
 /* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every

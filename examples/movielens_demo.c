@@ -179,13 +179,14 @@ static int show_progress(void *hook_data, const char *what, int64_t done, int64_
     const int filled = (int)(16.0 * share);
     char label[64];
     if (options_stop) return 1;
-    if (p->quiet || (done < total && now - p->shown < (p->terminal ? 0.1 : 15.0))) return 0;
+    if (p->quiet || (done != total && now - p->shown < (p->terminal ? 0.1 : 15.0))) return 0;
     if (done == total && !p->terminal) return 0;
     phase_label(p, label);
     if (p->terminal)
         fprintf(stderr, "\r%-37s [%.*s%*s] %3.0f %% ", label, filled, "################",
                 16 - filled, "", 100.0 * share);
-    else fprintf(stderr, "%s: %s %.0f %%", label, what, 100.0 * share);
+    else if (total > 0) fprintf(stderr, "%s: %s %.0f %%", label, what, 100.0 * share);
+    else fprintf(stderr, "%s: %s, %lld so far", label, what, (long long)done);
     if (p->phase > PHASE_DATA) /* which tells how much there is to do */
         fprintf(stderr, p->terminal ? " %4.0f s left " : ", about %.0f s left of the run",
                 seconds_left(p, share));

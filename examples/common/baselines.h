@@ -1268,12 +1268,17 @@ static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, bl_model *mod
     return R2_OK;
 }
 
-/* Fits every grid point, keeps the one that is best on the first BL_TUNE_CASES validation cases (the
-   first of equals). What it tried goes to the log hook. Free with bl_free. */
-enum { BL_TUNE_CASES = 2048 };
+/* Validation cases to tune on: fewer where each walks over millions of ratings. */
+static int64_t bl_tune_cases(const r2_run *run) {
+    const int64_t most = run->graph.n_edges > 4000000 ? 512 : 2048;
+    return run->valid.n_cases < most ? run->valid.n_cases : most;
+}
+
+/* Fits every grid point, keeps the one that is best on the first validation cases (the first of
+   equals). What it tried goes to the log hook. Free with bl_free. */
 static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run, bl_model *best) {
     r2_candidates valid = run->valid;
-    const int64_t n = valid.n_cases < BL_TUNE_CASES ? valid.n_cases : BL_TUNE_CASES;
+    const int64_t n = bl_tune_cases(run);
     float *score = (float *)r2_alloc(ctx, (uint64_t)(n * valid.n_per_case), sizeof *score);
     double best_value = -1.0;
     r2_status status = score ? R2_OK : R2_NO_MEMORY;
