@@ -7919,9 +7919,11 @@ static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
     uint64_t bytes, padded;
     void *result;
-    if (!r2_mul_u64(count, size, &bytes) || !r2_add_u64(bytes, R2__ALIGN - 1, &padded))
-        return r2_resize(ctx, NULL, count, size); /* refuses that, too */
-    padded &= ~(uint64_t)(R2__ALIGN - 1);
+    if (!r2_mul_u64(count, size, &bytes) || bytes > (uint64_t)PTRDIFF_MAX) {
+        (void)r2_resize(ctx, NULL, count, size); /* refuses that, too */
+        return NULL;
+    }
+    padded = (bytes + R2__ALIGN - 1) & ~(uint64_t)(R2__ALIGN - 1);
     const bool room = arena->blocks && arena->blocks->size - arena->blocks->used >= padded;
     if (!room && !r2__arena_grow(ctx, arena, padded)) return NULL;
     result = arena->blocks->base + arena->blocks->used;
@@ -7931,8 +7933,8 @@ static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64
 }
 
 void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
-    void *result = r2__arena_take(ctx, arena, count, size);
-    if (result) memset(result, 0, (size_t)(count * size));
+    char *result = (char *)r2__arena_take(ctx, arena, count, size);
+    if (result) memset(result, 0, (size_t)(arena->blocks->base + arena->blocks->used - result));
     return result;
 }
 
