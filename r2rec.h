@@ -7933,7 +7933,7 @@ static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64
 }
 
 void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
-    char *result = (char *)r2__arena_take(ctx, arena, count, size);
+    unsigned char *result = (unsigned char *)r2__arena_take(ctx, arena, count, size);
     if (result) memset(result, 0, (size_t)(arena->blocks->base + arena->blocks->used - result));
     return result;
 }
