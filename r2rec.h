@@ -31,15 +31,15 @@
 
        ratings     Ann  Alien 5, Heat 4      Cat  Heat 3, Fargo 5                    [M1] [M2]
                    Bob  Alien 5, Tron 4      Dan  Alien 4, Tron 5, Fargo 2
-                   (lines are in order of time; Ann's own rating of Tron, a 4, is
-                   what is asked, so it is hidden)
+                   (in order of time; Ann's own rating of Tron, a 4, is held out:
+                   it is what is asked)
        question    Ann has rated Alien, then Heat. Will she take Tron?               [M4]
        chain       Ann - Alien - Bob - Tron - Ann. Alien has age 1 in Ann's          [M3]
                    history (Heat 0), Tron came 1 after Alien in Bob's, and Bob is as
                    similar as 0.5^(1/10) / sqrt((2 + 1)(2 + 1)) = 0.311:
                    score 0.5^((1 + 1)/10) 0.311 = 0.271
-       evidence    over all her chains to Tron: pop = 2, meanr = 4.22 (4.5, drawn    [M4]
-                   towards the mean of all ratings), next = 0.467
+       evidence    over all her chains to Tron: pop = 2, meanr = 4.22, next = 0.467  [M4]
+                   (meanr: 4.5, drawn towards the mean of all ratings)
        prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
                    ... pop:2 ... (36 words, two chains shown). Behind each colon
                    stands the bucket of the value, 1 the lowest
