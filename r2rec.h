@@ -3,7 +3,8 @@
    From who-rated-what to a recommendation with its reasons: choose interaction chains
    u0 -> i0 -> u1 -> i1 -> u0 from the user-item graph, write them as interaction-of-thought prompts
    by progressive masking, teach a small CPU transformer to reason over them (supervised
-   fine-tuning, then reinforcement learning), rank items, and show the reasoning.
+   fine-tuning, then reinforcement learning; by default on the last step of the masking, by
+   step_share on all), rank items, and show the reasoning.
 
    QUICK START   in exactly one source file:
 
@@ -30,12 +31,15 @@
 
        ratings     Ann  Alien 5, Heat 4      Cat  Heat 3, Fargo 5                    [M1] [M2]
                    Bob  Alien 5, Tron 4      Dan  Alien 4, Tron 5, Fargo 2
+                   (in order of time; Ann's own rating of Tron, a 4, is held out:
+                   it is what is asked)
        question    Ann has rated Alien, then Heat. Will she take Tron?               [M4]
-       chain       Ann - Alien - Bob - Tron - Ann. Alien is 1 interaction back in    [M3]
-                   Ann's history, Tron came 1 after Alien in Bob's, and Bob is as
+       chain       Ann - Alien - Bob - Tron - Ann. Alien has age 1 in Ann's          [M3]
+                   history (Heat 0), Tron came 1 after Alien in Bob's, and Bob is as
                    similar as 0.5^(1/10) / sqrt((2 + 1)(2 + 1)) = 0.311:
                    score 0.5^((1 + 1)/10) 0.311 = 0.271
        evidence    over all her chains to Tron: pop = 2, meanr = 4.22, next = 0.467  [M4]
+                   (meanr: 4.5, drawn towards the mean of all ratings)
        prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
                    ... pop:2 ... (36 words, two chains shown). Behind each colon
                    stands the bucket of the value, 1 the lowest
@@ -48,8 +52,8 @@
 
    WHERE IS      (tests/test_cover.c looks each name up in its room)
        which chains are taken     r2_chain_law [A4], r2__choose_chains [M3]
-       the asked edge hidden      r2__without_target [M3]; what is held out is in no graph at all:
-                                  r2_question [A4]
+       the asked edge hidden      of a test question: it is held out, in no graph at all:
+                                  r2_question [A4]; of others: r2__without_target [M3]
        what step 2 masks          r2_schedule [A6], with a picture: progressive [M5]
        buckets and their edges    r2_codebook [A6], r2__fit_edges [M5]
        a faithful reasoning       r2_check_trace [A6], r2__check_thought [M6]
@@ -72,7 +76,8 @@
                               the specification that the fast engine is tested against
        R2_DEEP_EDGES          how many edges `deep` walks along at most ([A5])
        R2_MOST_PEOPLE         how many users of an item, about, sums over chains and coherent
-                              chains go over in graphs of more edges than that ([A4], [A5])
+                              chains go over in graphs of more than R2_DEEP_EDGES / 2 edges
+                              ([A4], [A5])
        R2_MPI                 several processes by MPI ([E9]): compile with mpicc. Not defined:
                               MPI is not needed, and a team may be one's own (r2_team)
        R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
@@ -272,9 +277,11 @@ typedef struct r2_format {
     const char *separator;
     /* Columns: a name, or a number from "1"; JSON keys: always a name; rating and time: "-" if
        there is none. The first line must have each column that is given here. NULL: the usual names
-       ("userId", "user_id:token", "reviewerID", ...); if the first line has no such names, the
-       columns 1 2 3 4, if there are no more, a number is in 3 and a time in 4. A file whose columns
-       remain unclear is refused. What a missing column does: see has_rating, has_time. */
+       ("userId", "user_id:token", "reviewerID", ...). A first line without such names: columns 1 to
+       4 are user, item, rating and time, provided that there are four at most, 3 holds numbers and
+       4 times. A file whose user, item or rating remains unclear is refused; a column of times
+       with an unusual name is not read, and is among r2_data's `unused`. What a missing column
+       does: see has_rating, has_time. */
     const char *user, *item, *rating, *time;
     /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
@@ -299,7 +306,8 @@ int64_t r2_data_item(const r2_data *data, const char *key);
 /* Use of an interaction. R2_UNUSED: it comes after the validation positive. */
 typedef enum r2_role { R2_TRAIN = 0, R2_VALID, R2_TEST, R2_UNUSED } r2_role;
 
-/* A held-out positive. */
+/* A held-out positive, which leads a set of candidates. (Elsewhere the target is the item that is
+   asked for, i*.) */
 typedef struct r2_target {
     uint32_t user, item;
     int64_t row; /* in r2_data */
@@ -446,7 +454,7 @@ typedef struct r2_index {
     int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
     int64_t stride;        /* s: every s-th user takes part in `deep`                          */
     int64_t most_people;   /* R2_MOST_PEOPLE, or all users                                     */
-    uint32_t *key;         /* (n_users) who is walked to where there are more: a fixed draw    */
+    uint32_t *key;         /* (n_users) a hash of each: who has the smallest of an item is kept */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
@@ -503,9 +511,9 @@ typedef struct r2_question {
    with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
    counted from the end of the history. Equal age + |d| and simrec give equal scores, to the bit. */
 typedef enum r2_chain_law {
-    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
-                               best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
-                               then the earlier i0. Nothing is random */
+    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, best first; in large graphs only of the u1
+                               who are kept (R2_MOST_PEOPLE). Ties: the smaller u1; for one u1 the
+                               smallest age + |d|, then the earlier i0. Nothing is random */
     R2_CHAINS_UNIFORM,      /* k different chains, every chain equally likely                    */
     R2_CHAINS_UNIFORM_USERS /* k different u1, every u1 that has a chain equally likely, and of
                                each a uniform chain                                              */
@@ -561,8 +569,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
    Two bounds keep large data as quick as small (what they cost: PAPER_NOTES). In a graph of more
    than R2_DEEP_EDGES edges only every s-th user takes part in `deep`, s = edges / R2_DEEP_EDGES
-   rounded up. What is summed over chains, and `shared`, `pred` and `path`, comes from the users of
-   i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept times.
+   rounded up: every 4th user costs up to .01 of HR@1. In one of more than half as many edges, what
+   is summed over chains, and `shared`, `pred` and `path`, comes from the users of i* who are kept
+   (R2_MOST_PEOPLE); sums count n_i* / kept times, which costs less.
    X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -589,7 +598,7 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
 /* Facts of one shown chain, two for each edge seen. */
 #define R2_CHAIN_FIELDS(X)                                                                         \
-    X(age, 7, "interactions since i0, counted from 1")                                             \
+    X(age, 7, "age of i0, + 1 so that the latest counts")                                          \
     X(own, 6, "u0's rating of i0")                                                                 \
     X(sim, 7, "simrec of u1")                                                                      \
     X(theirs, 6, "u1's rating of i0")                                                              \
@@ -690,7 +699,7 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
    training questions, and the weight of each bucket. */
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
-    float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
+    float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* b > 0 ends below edge[b], the last nowhere */
     int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* log of a ratio of shares, clipped: [M5]   */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
@@ -782,8 +791,8 @@ typedef enum r2_verdict {
     R2_TRACE_ANSWER_FIRST, /* an answer before the reasoning has ended                           */
     R2_TRACE_UNKNOWN_FACT, /* cites a fact that is not in the prompt                             */
     R2_TRACE_WRONG_WEIGHT, /* cites a fact of the prompt with a weight that is not its own       */
-    R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far, held within +-24          */
-    R2_TRACE_MISSING_STEP, /* not one fact of each thought that has some, in their order         */
+    R2_TRACE_WRONG_TOTAL,  /* not the total written before plus this weight, held within +-24    */
+    R2_TRACE_MISSING_STEP, /* a thought that has facts is missing, repeated or out of order      */
     R2_TRACE_WRONG_RATING, /* English only: quotes a rating that is not in the prompt            */
     R2_TRACE_CONTRADICTS,  /* English only: the answer is not what the reasoning concludes       */
     R2_TRACE_WRONG_ANSWER, /* English only: not the answer that was asked for                    */
@@ -1117,8 +1126,9 @@ typedef struct r2_sft_report {
                                     s = log((1 - p(0)) / p(0)) among the six answers:
                                     the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
-   of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
-   model gets the weights of the lowest. */
+   of `valid`, in batches of `groups`, of each the same share reasoned. Training ends after
+   `patience` measurements in a row without a new lowest loss; the model gets the weights of the
+   lowest. */
 typedef struct r2_sft_config {
     int64_t n_steps, warmup; /* steps of rising learning rate; at most a fifth of n_steps is used */
     int32_t groups;          /* in a batch                                                       */
@@ -1131,9 +1141,10 @@ typedef struct r2_sft_config {
     uint64_t seed;                                            /* of the order of groups */
     void (*on_step)(void *hook_data, const r2_sft_report *report); /* NULL: none */
     void *on_step_data;
-    /* The state of the training is written here as it goes, and one that is there is continued, to
-       the same bytes; on_step is told the steps so far once more. A file of other data, settings
-       (n_steps too) or first weights is R2_FORMAT. NULL: none */
+    /* The state of the training is written here as it goes, and when it is cancelled. To go on,
+       make the same call again, with the model as it was: a state that is there is continued, to
+       the same bytes on the same machine; on_step is told the steps so far once more. A file of
+       other data, settings (n_steps too) or first weights is R2_FORMAT. NULL: none */
     const char *state_path;
     float state_every; /* seconds between two writes, which take 1 % of the time at most */
 } r2_sft_config;
@@ -1215,8 +1226,8 @@ typedef struct r2_grpo_report {
 typedef struct r2_grpo_config {
     r2_rl_variant variant;
     int64_t n_steps;
-    int32_t groups;     /* groups of examples (1 observed + sampled items) per step      */
-    int32_t n_samples;  /* outputs per prompt, G: 1 .. 64                                */
+    int32_t groups;     /* per step; as everywhere, a group is 1 observed + sampled items */
+    int32_t n_samples;  /* outputs per prompt, G: 1 .. 64; advantages compare these      */
     int32_t n_updates;  /* optimiser steps per batch of rollouts; the clip needs two     */
     int32_t max_new;    /* tokens of an output                                           */
     float temperature;  /* of sampling; ratios and gradients are those at temperature 1  */
@@ -1441,8 +1452,8 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* The n items with the highest direct scores among those that `user` never interacted with in all
-   data, held-out or not; best first, equal scores by item number, with their reasons. out (n) takes
-   *n_found of them; on failure none. */
+   data, held-out or not; best first, equal scores by item number, with their reasons. What was held
+   out is not in the history that they go by. out (n) takes *n_found of them; on failure none. */
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
@@ -2130,7 +2141,8 @@ static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const cha
 
 /* [E9] A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its
    shape alone. A part is computed by one thread and by one process of a team; each has a gradient
-   of its own, and these are added in their order. So results depend on neither. */
+   of its own, and these are added in their order. So results depend on neither. (Above R2__APART
+   parameters the parts add to one gradient, one after the other; threads divide the outputs.) */
 enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
 typedef struct r2__range {
     int64_t begin, end; /* [begin, end) */
@@ -2727,7 +2739,7 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
    A chain is evidence: u1 shares i0 with u0 and took i* as well. Its score falls with the age of i0
    in u0's history and with the distance |d| between i0 and i* in u1's history, and it rises with
-   the similarity of u0 and u1, simrec. Should Ann (see [M2]) take Tron?
+   the similarity of u0 and u1, simrec. Should the Ann of [M2] take Tron?
 
        Ann - Heat - Bob - Tron - Ann    age 0, |d| 1    0.5^(1/10) x 0.62 = 0.58
        Ann - Alien - Bob - Tron - Ann   age 1, |d| 2    0.5^(3/10) x 0.62 = 0.50
@@ -2933,8 +2945,8 @@ static bool r2__asks_step(const r2_question *q) { return q->step >= 1 && q->step
    step of a chain is asked for, the later edges of the chain and its other person. Everything that
    is computed for the question starts from here and proceeds as if these edges did not exist:
 
-       history   r2__history_edge skips their places, later places move up
-       ranks     r2__rank_without moves later ranks up, and the clock
+       history   r2__history_edge skips their places: later places count one less for each
+       ranks     r2__rank_without: so do later ranks, and the clock
        counts    u0's own edges and those of the person left out are in none
        mean      r2__target_start subtracts their ratings from the global one */
 static r2__hidden r2__without_target(const r2_index *index, const r2_question *q) {
@@ -4017,7 +4029,7 @@ static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_
         group[k].user = user;
         group[k].n_history = (int32_t)place;
         group[k].future = g->n_edges - d->index->rank[edge];
-        group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
+        group[k].item = g->user_item[edge]; /* the user has it: the loop draws at least once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
                          !r2__is_warm(d, group[k].item, 0) ||
                          (!repeats && r2__is_repeated(group, k))))
@@ -6016,7 +6028,8 @@ static double r2__log_odds(const float *level_logp) {
 
 /* -log softmax of the log-odds s of a group at the observed item, its first, and the derivatives.
    level (group): the first of the predictions of the six answers of each example.
-   d s / d log p(0) = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)), where s is clipped too. */
+   d s / d log p(0) = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)), also where s is
+   clipped: the clip passes the gradient. */
 static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group, double weight) {
     double top = -INFINITY, sum = 0.0;
     for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b->logp + level[k]));

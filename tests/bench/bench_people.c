@@ -2,7 +2,9 @@
    On data small enough to ask everybody the bounds are set by hand, and logistic regression on the
    words of the prompts (the quickest honest reader of them) ranks the validation cases.
 
-       make build/tests/bench/bench_people && build/tests/bench/bench_people DIR [GROUPS [SEEDS]] */
+       make build/tests/bench/bench_people && build/tests/bench/bench_people DIR [GROUPS [SEEDS [STRIDE PEOPLE]]]
+
+   asks every STRIDE-th user and at most PEOPLE of an item, or, without these, five pairs in turn. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
@@ -32,17 +34,20 @@ static double quality(r2_ctx *ctx, r2_run *run) {
 }
 
 int main(int argc, char **argv) {
-    static const int64_t bound[][2] = {{1, INT64_MAX}, {4, INT64_MAX}, {4, 128}, {4, 64}, {4, 32}};
+    int64_t bound[][2] = {{1, INT64_MAX}, {4, INT64_MAX}, {4, 128}, {4, 64}, {4, 32}};
+    const size_t n_bounds = argc > 5 ? 1 : sizeof bound / sizeof bound[0];
     const int64_t seeds = argc > 3 ? strtol(argv[3], NULL, 10) : 3;
     r2_ctx ctx = r2_ctx_default();
     r2_run run;
-    if (argc < 2) return fprintf(stderr, "usage: bench_people DIR [GROUPS [SEEDS]]\n"), 2;
+    if (argc < 2)
+        return fprintf(stderr, "usage: bench_people DIR [GROUPS [SEEDS [STRIDE PEOPLE]]]\n"), 2;
+    if (argc > 5) bound[0][0] = strtol(argv[4], NULL, 10), bound[0][1] = strtol(argv[5], NULL, 10);
     for (int64_t seed = 1; seed <= seeds; ++seed) {
         r2_run_config config = r2_run_config_default();
         config.seed = (uint64_t)seed;
         config.n_groups = argc > 2 ? strtol(argv[2], NULL, 10) : 6144;
         check(&ctx, r2_run_init(&ctx, &run, argv[1], &config));
-        for (size_t k = 0; k < sizeof bound / sizeof bound[0]; ++k) {
+        for (size_t k = 0; k < n_bounds; ++k) {
             run.index.stride = bound[k][0];
             run.index.most_people = bound[k][1];
             printf("seed %lld, every %lldth user, at most %lld people of an item: %.4f\n",
