@@ -135,12 +135,16 @@ typedef struct demo_progress {
     double began, shown; /* the run; the last line */
 } demo_progress;
 
+/* How many untrained models are asked: one ranks by accident and its HR@1 varies widely, so the row
+   is a mean of several, where that takes no more than a second or two. */
+static int n_untrained(int64_t n_cases) { return n_cases <= 2048 ? 3 : 1; }
+
 /* The shares for so many ratings and test cases, about seconds of two cores in 2026. */
 static void plan(demo_progress *p, const demo_options *o, const r2_run_config *c, int64_t n_ratings,
                  int64_t n_cases) {
     const double ratings = 1e-6 * (double)n_ratings, cases = 1e-3 * (double)n_cases;
     const double share[N_PHASES] = {
-        1.0 + 30.0 * ratings, 4.0 + 30.0 * ratings, n_cases <= 2048 ? 2.5 * cases : 0.9 * cases,
+        1.0 + 30.0 * ratings, 4.0 + 30.0 * ratings, 0.9 * cases * n_untrained(n_cases),
         0.02,                 2.5 * cases,          0.065,
         2.5 * cases,          1.0 + 3.0 * ratings,  2.0};
     memcpy(p->share, share, sizeof share);
@@ -320,10 +324,8 @@ static void evaluate_baselines(demo *d) {
     }
 }
 
-/* An untrained model ranks by accident: HR@1 of single ones varies widely, so the row is a mean of
-   several initialisations, where that takes no more than a second or two. */
 static void evaluate_untrained(demo *d) {
-    const int n_init = d->run.test.n_cases <= 2048 ? 3 : 1;
+    const int n_init = n_untrained(d->run.test.n_cases);
     result_row *row = NULL;
     r2_eval_config eval = r2_eval_config_default();
     eval.seed = (uint64_t)d->options.seed;

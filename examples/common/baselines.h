@@ -434,15 +434,14 @@ static void bl_count_pairs(const r2_ctx *ctx, const bl_model *m, double *gram) {
 /* item = the weights of the features for all items, from gram and P (dim, dim). */
 static void bl_ease_weights(const r2_ctx *ctx, bl_model *m, const double *gram, const double *p) {
     const int64_t n = m->dim, n_items = m->run->graph.n_items, rest = n_items - n;
-    for (int64_t j = 0; j < n; ++j) m->bias[j] = -p[j * n + j];
+    for (int64_t j = 0; j < n; ++j) m->bias[j] = p[j * n + j];
     R2_PARALLEL_FOR(r2_threads(ctx, n * n * n), i, n) {
         double *row = m->item + i * n_items;
-        for (int64_t j = 0; j < n; ++j) row[j] = p[i * n + j] / m->bias[j];
+        for (int64_t j = 0; j < n; ++j) row[j] = -p[i * n + j] / m->bias[j];
         row[i] = 0.0;
         bl_eliminate(row + n, rest, p + i * n, 1, gram + n, n_items, n);
         for (int64_t j = n; j < n_items; ++j) row[j] = -row[j];
     }
-    for (int64_t j = 0; j < n; ++j) m->bias[j] = -m->bias[j];
 }
 
 /* The `most` most popular items predict, the features: themselves by B = I - P / diag(P),
