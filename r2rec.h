@@ -181,6 +181,7 @@ typedef struct r2_ctx {
     void *hook_data;          /* passed to the four hooks                 */
     int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
     r2_team *team;            /* NULL: this process works alone           */
+    struct r2__crew *crew;    /* NULL, but within decoding                */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
 } r2_ctx;
@@ -1983,6 +1984,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #include <time.h>
 #if defined(_OPENMP)
 #include <omp.h>
+#include <sched.h>
 #endif
 #if defined(R2_MPI)
 #define OMPI_SKIP_MPICXX /* the C interface alone, of OpenMPI ... */
@@ -2985,6 +2987,14 @@ typedef struct r2__path {
     int64_t edge;
 } r2__path;
 
+/* Paths over people, from the first time that they were asked for. */
+typedef struct r2__kept {
+    const r2__path **of; /* (n_users) NULL: not kept                    */
+    int32_t *n;          /* (n_users) how many                          */
+    r2__path *next;      /* where the next are kept, of which there may */
+    int64_t room;        /* be so many                                  */
+} r2__kept;
+
 /* A person who has a chain, and the number of chains over the people before it. */
 typedef struct r2__person {
     uint32_t user;
@@ -3003,6 +3013,7 @@ typedef struct r2__history {
     int32_t *place_of; /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
+    r2__kept *kept;    /* paths found before; NULL: not kept                                   */
     r2_arena memory;
 } r2__history;
 
@@ -3051,16 +3062,11 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
 /* Lists the paths to everybody, for whom r2__paths_over then need not look: [E9]. */
 static bool r2__history_list(r2_ctx *ctx, r2__history *h);
 
-/* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
-   they stay valid until the next call. */
-static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t *n) {
+/* Finds the paths over u1 in u1's row; they stay valid until the next call. Returns their number. */
+static int64_t r2__find_paths(const r2__history *h, uint32_t u1) {
     const r2_graph *g = h->index->graph;
-    if (h->path_begin) {
-        *n = h->path_begin[u1 + 1] - h->path_begin[u1];
-        return h->path + h->path_begin[u1];
-    }
-    *n = 0;
-    if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
+    int64_t n = 0;
+    if (u1 == h->user || u1 == h->hidden.left_out) return 0;
     for (int32_t p = 1; p <= h->length; ++p) h->shared[p].place = -1;
     for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
         /* what is not shared goes to 0, which is cheaper than an unpredictable branch */
@@ -3069,10 +3075,31 @@ static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t
         h->shared[at] = path;
     }
     for (int32_t p = 1; p <= h->length; ++p) {
-        h->shared[*n] = h->shared[p];
-        *n += h->shared[p].place >= 0;
+        h->shared[n] = h->shared[p];
+        n += h->shared[p].place >= 0;
     }
-    return h->shared;
+    return n;
+}
+
+/* The paths over u1 in order of place, and their number: listed, found before, or found now. */
+static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t *n) {
+    r2__kept *kept = h->kept;
+    if (h->path_begin) {
+        *n = h->path_begin[u1 + 1] - h->path_begin[u1];
+        return h->path + h->path_begin[u1];
+    }
+    if (kept && kept->of[u1]) {
+        *n = kept->n[u1];
+        return kept->of[u1];
+    }
+    *n = r2__find_paths(h, u1);
+    if (!kept || *n > kept->room) return h->shared;
+    memcpy(kept->next, h->shared, (size_t)*n * sizeof *kept->next);
+    kept->of[u1] = kept->next;
+    kept->n[u1] = (int32_t)*n;
+    kept->next += *n;
+    kept->room -= *n;
+    return kept->of[u1];
 }
 
 /* ---- one chain and its score ---- */
@@ -3534,6 +3561,19 @@ static void r2__view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
+/* Makes room for paths: the targets of a view have many people in common. */
+static bool r2__history_keep(r2_ctx *ctx, r2__history *h) {
+    r2__kept *kept = h->kept = R2__ARENA_NEW(ctx, &h->memory, r2__kept, 1);
+    const int64_t n_users = h->index->graph->n_users;
+    if (!kept) return false;
+    kept->of = R2__ARENA_NEW(ctx, &h->memory, const r2__path *, n_users);
+    kept->n = R2__ARENA_NEW(ctx, &h->memory, int32_t, n_users);
+    kept->room = 1 << 16;
+    kept->next = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)kept->room,
+                                            sizeof *kept->next);
+    return kept->of && kept->n && kept->next;
+}
+
 /* A view in the memory of the one before. */
 static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
                           const r2_question *question) {
@@ -3545,7 +3585,7 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     memset(view, 0, sizeof *view);
     h->memory = memory;
     if (!r2__history_init(ctx, h, index, question)) return false;
-    if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
+    if (index->stride == 1 ? !r2__history_list(ctx, h) : !r2__history_keep(ctx, h)) return false;
     length = (uint64_t)h->length;
     view->inv_degree = R2__ARENA_NEW(ctx, &h->memory, float, length);
     view->alike = R2__ARENA_NEW(ctx, &h->memory, r2__alike, n_users);
@@ -10993,6 +11033,13 @@ typedef uint32_t r2__uvec;
 #define R2__FETCH_NEAR(p) ((void)(p))
 #endif
 
+/* Leaves the processor's other half, and its power, to others for an instant. */
+#if defined(__x86_64__) || defined(__i386__)
+#define R2__PAUSE() __builtin_ia32_pause()
+#else
+#define R2__PAUSE() ((void)0)
+#endif
+
 /* R2__UNROLL is for short loops with constant bounds, R2__ROLLED for the loop around them, which
    clang would unroll too, and then run out of registers. */
 #if defined(__clang__)
@@ -11149,6 +11196,69 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
 
 /* The same for any x: clipped to +-87.3. */
 R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
+
+/* ---- a crew ----
+   To wake threads for a parallel region takes 10 us, and 50 where they went to sleep at once, as
+   the Makefile has them do for the sake of other programs; the product of one row with its weights
+   takes 20. So the threads of a crew stay in one region: the first works through the decoder, and
+   all do parts of the jobs that it posts, whoever comes first. Who finds nothing to do stays awake
+   for a while, then lets others have the processor. A thread that the system has taken off its
+   processor keeps nobody waiting: the first does its part. */
+
+typedef void (*r2__job)(const void *job, int64_t t, int64_t threads);
+
+#if defined(_OPENMP)
+typedef struct r2__crew {
+    r2__job run; /* the job at hand */
+    const void *job;
+    int64_t parts; /* of every job; those of job k are numbers k parts .. (k + 1) parts - 1 */
+    int64_t end, taken, done; /* numbers: of the job's end; that are taken; of parts done */
+    bool over;
+} r2__crew;
+
+/* Does a part of the job, if one is left. */
+static bool r2__take_part(r2__crew *crew) {
+    int64_t part = __atomic_load_n(&crew->taken, __ATOMIC_ACQUIRE);
+    do
+        if (part >= __atomic_load_n(&crew->end, __ATOMIC_ACQUIRE)) return false;
+    while (!__atomic_compare_exchange_n(&crew->taken, &part, part + 1, true, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE));
+    crew->run(crew->job, part % crew->parts, crew->parts);
+    __atomic_add_fetch(&crew->done, 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+/* Who has looked for work `idle` times in vain waits an instant, awake at first. */
+static void r2__rest(int64_t idle) {
+    if (idle < 4096) R2__PAUSE();
+    else sched_yield();
+}
+
+/* What the others do. */
+static void r2__serve(r2__crew *crew) {
+    for (int64_t idle = 0; !__atomic_load_n(&crew->over, __ATOMIC_ACQUIRE); r2__rest(idle++))
+        while (r2__take_part(crew)) idle = 0;
+}
+#endif
+
+/* Runs all parts of a job. What is written depends on the parts alone. */
+static void r2__share_job(const r2_ctx *ctx, int threads, r2__job run, const void *job) {
+#if defined(_OPENMP)
+    r2__crew *crew = ctx->crew;
+    if (crew && threads > 1) {
+        crew->run = run;
+        crew->job = job;
+        __atomic_add_fetch(&crew->end, crew->parts, __ATOMIC_RELEASE);
+        while (r2__take_part(crew)) continue;
+        for (int64_t idle = 0; __atomic_load_n(&crew->done, __ATOMIC_ACQUIRE) != crew->end;)
+            r2__rest(idle++);
+        return;
+    }
+#else
+    (void)ctx;
+#endif
+    R2__FOR_EACH(threads, t, threads, run(job, t, threads));
+}
 
 /* ---- matrix product ----
    c is computed in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is
@@ -11459,30 +11569,43 @@ static void r2__multiply_tall(r2__view a, r2__view b, float *c, int64_t ldc, int
     }
 }
 
+/* A product as a job: each thread computes a part of c. */
+typedef struct r2__product {
+    r2__view a, b;
+    int64_t lda, ldb, ldc, M, N, K;
+    float *c;
+    bool few, some, tall, add;
+} r2__product;
+
+static void r2__multiply_part(const void *job, int64_t t, int64_t threads) {
+    const r2__product *p = (const r2__product *)job;
+    /* Divide rows over threads, unless they are too few for an even division. */
+    const bool by_rows = !p->some && (p->M >= 8 * R2__TILE_ROWS * threads ||
+                                      p->M / R2__TILE_ROWS >= p->N / R2__WIDE);
+    /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
+    const int64_t j_unit = p->few ? 4 : p->some ? R2__TILE_ROWS : R2__WIDE;
+    const r2__range i = r2__share(p->M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
+    const r2__range j = r2__share(p->N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
+    const r2__view a = {p->a.p + i.begin * p->a.rs, p->a.rs, p->a.cs};
+    const r2__view b = {p->b.p + j.begin * p->b.cs, p->b.rs, p->b.cs};
+    const int64_t ldc = p->ldc, m = i.end - i.begin, n = j.end - j.begin, K = p->K;
+    float *to = p->c + i.begin * ldc + j.begin;
+    if (p->few)
+        r2__multiply_few(a.p, p->lda, b.p, p->ldb, 8 * p->ldb, to, ldc, m, n, K, p->add);
+    else if (p->some) r2__multiply_some(a, b, to, ldc, m, n, K, p->add);
+    else if (p->tall) r2__multiply_tall(a, b, to, ldc, m, n, K, p->add);
+    else r2__multiply(a, b, to, ldc, m, n, K, p->add);
+}
+
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
-    r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
-    r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
-    const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
-    const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
-    const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
-    /* Divide rows over threads, unless they are too few for an even division. */
-    const bool by_rows = !some &&
-                         (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
-    /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
-    const int64_t j_unit = few ? 4 : some ? R2__TILE_ROWS : R2__WIDE;
-    R2_PARALLEL_FOR(threads, t, threads) {
-        r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
-        r2__range j = r2__share(N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
-        r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
-        r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
-        float *to = c + i.begin * ldc + j.begin;
-        const int64_t m = i.end - i.begin, n = j.end - j.begin;
-        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, 8 * ldb, to, ldc, m, n, K, add);
-        else if (some) r2__multiply_some(at, bt, to, ldc, m, n, K, add);
-        else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
-        else r2__multiply(at, bt, to, ldc, m, n, K, add);
-    }
+    r2__product p = {{a, lda, 1}, {b, ldb, 1}, lda, ldb, ldc, M, N, K, c, false, false, false, add};
+    if (layout == R2_TN) p.a.rs = 1, p.a.cs = lda;
+    if (layout == R2_NT) p.b.rs = 1, p.b.cs = ldb;
+    p.few = layout == R2_NT && M <= R2__FEW;
+    p.some = layout == R2_NT && M <= R2__SOME;
+    p.tall = layout == R2_TN && N <= R2__LANES && M > N;
+    r2__share_job(ctx, r2_threads(ctx, p.some ? N * K / 4 : M * N / 16 * K), r2__multiply_part, &p);
 }
 
 /* ---- rows: norm, positions, gates ---- */
@@ -12213,26 +12336,42 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
             (double)view->alike[v].n_paths * index->inv_root[v] * inv_root;
 }
 
+/* A double for each lane; compilers leave a loop over eight of them a loop. */
+#if defined(__GNUC__)
+typedef double r2__walks __attribute__((vector_size(R2__WALKS * sizeof(double))));
+#else
+typedef struct r2__walks { double lane[R2__WALKS]; } r2__walks;
+#endif
+
 /* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
    item passes its sum on to each of its users. */
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
-    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
+    double(*const at_item)[R2__WALKS] = s->at_item;
+    memset(at_item, 0, (size_t)g->n_items * sizeof *at_item);
     for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double share[R2__WALKS];
-        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
+        const uint32_t *item = g->user_item + g->user_begin[v];
+        const int64_t n = g->user_begin[v + 1] - g->user_begin[v];
+        r2__walks share, got;
+        memcpy(&share, s->direction[v], sizeof share);
+        share = index->inv_root[v] * share;
+        for (int64_t k = 0; k < n; ++k) {
+            memcpy(&got, at_item[item[k]], sizeof got);
+            got += share;
+            memcpy(at_item[item[k]], &got, sizeof got);
         }
     }
     for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double sum[R2__WALKS] = {0.0};
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            const double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
+        const uint32_t *item = g->user_item + g->user_begin[v];
+        const int64_t n = g->user_begin[v + 1] - g->user_begin[v];
+        r2__walks sum, got;
+        memset(&sum, 0, sizeof sum);
+        for (int64_t k = 0; k < n; ++k) {
+            memcpy(&got, at_item[item[k]], sizeof got);
+            sum += got;
         }
-        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
+        sum = index->inv_root[v] * sum;
+        memcpy(s->k_direction[v], &sum, sizeof sum);
     }
 }
 
@@ -12328,6 +12467,7 @@ typedef struct r2__decoder {
     const int32_t *prompt;
     r2_arena memory;
     int64_t kv;    /* floats of keys (or values) in a row            */
+    int64_t layer; /* at which a step is                             */
     int64_t first; /* index in `out` of the chunk's first output     */
     int64_t n_prompt, n_out, n_active, rows;
     int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk   */
@@ -12479,15 +12619,15 @@ static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t
 
 /* Attention of one new token of output active[i], by the query heads that share key-value head g,
    over the rows of its prompt and its own, the last of which is new. */
-static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, int64_t g, float *s) {
+static void r2__attend_cached(const r2__decoder *d, int64_t i, int64_t g, float *s) {
     const r2_model_config *c = &d->model->config;
     const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
     const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
     const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
     const int64_t sharing = c->n_head / c->n_kv_head;
     const int64_t next = 2 * room * D; /* to what the next head, or output, reads */
-    const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
-    float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
+    const float *k0 = d->prefix + (d->layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
+    float *suffix = d->suffix + (d->layer * d->n_out + o) * room * ld;
     const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
     r2__keep_token(d, suffix, room, own - 1, g, qkv);
     for (int64_t h = g * sharing; h < (g + 1) * sharing; ++h) {
@@ -12502,11 +12642,12 @@ static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, in
 }
 
 /* Attention of part t of the new tokens and their key-value heads. */
-static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int64_t threads) {
+static void r2__attend_part(const void *decoder, int64_t t, int64_t threads) {
+    const r2__decoder *d = (const r2__decoder *)decoder;
     const int64_t G = d->model->config.n_kv_head;
     const r2__range part = r2__share(d->n_active * G, 1, t, threads);
     for (int64_t j = part.begin; j < part.end; ++j)
-        r2__attend_cached(d, layer, j / G, j % G, d->scratch + t * d->slot);
+        r2__attend_cached(d, j / G, j % G, d->scratch + t * d->slot);
 }
 
 /* ---- the decoder ---- */
@@ -12559,7 +12700,8 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
             r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, d->scratch);
             if (last) R = r2__keep_last(d);
         } else {
-            R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
+            d->layer = l;
+            r2__share_job(ctx, threads, r2__attend_part, d);
         }
         r2__project(ctx, m, r2__out, l, a->x, a->att, R);
         r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
@@ -12600,6 +12742,37 @@ static void r2__decode_step(r2__decoder *d) {
     }
     r2__decode_rows(d, d->next, d->n_active, false);
     r2__decode_head(d, d->n_active);
+}
+
+/* Until all outputs are complete. */
+static void r2__decode_steps(r2__decoder *d) {
+    while (d->n_active > 0) {
+        r2__decode_step(d);
+        r2__choose(d, 0);
+    }
+}
+
+/* The same by a crew. */
+static void r2__decode_by_crew(r2__decoder *d) {
+#if defined(_OPENMP)
+    r2_ctx *ctx = d->ctx, own = *ctx;
+    r2__crew crew;
+    memset(&crew, 0, sizeof crew);
+    crew.parts = r2__n_threads(ctx);
+    own.crew = &crew;
+    d->ctx = &own;
+    R2__PRAGMA(omp parallel num_threads(r2__n_threads(ctx))) {
+        if (omp_get_thread_num() > 0) {
+            r2__serve(&crew);
+        } else {
+            r2__decode_steps(d);
+            __atomic_store_n(&crew.over, true, __ATOMIC_RELEASE);
+        }
+    }
+    d->ctx = ctx;
+#else
+    r2__decode_steps(d);
+#endif
 }
 
 /* Rows of keys and values that a layer keeps for so many outputs of prompts with so many rows. */
@@ -12657,10 +12830,8 @@ static r2_status r2__generate_chunk(r2__decoder *d, int64_t k) {
     }
     r2__decode_prompts(d, d->prompt + begin[0]);
     r2__choose(d, samples);
-    while (d->n_active > 0) {
-        r2__decode_step(d);
-        r2__choose(d, 0);
-    }
+    if (r2__n_threads(d->ctx) > 1) r2__decode_by_crew(d);
+    else r2__decode_steps(d);
     return R2_OK;
 }
 
