@@ -1548,6 +1548,17 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #else
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
+/* The same for fewer and longer pieces of work: whoever is free takes the next, so a thread whose
+   processor has other work too does fewer of them. r2_thread() is the number of the thread that does
+   a piece, 0 .. threads - 1, for what it works with. */
+#if defined(_OPENMP)
+#define R2_PARALLEL_PIECES(threads, i, n)                                                          \
+    R2__PRAGMA(omp parallel for schedule(dynamic) num_threads(threads))                            \
+    for (int64_t i = 0; i < (n); ++i)
+#else
+#define R2_PARALLEL_PIECES(threads, i, n) R2_PARALLEL_FOR(threads, i, n)
+#endif
+int r2_thread(void);
 
 /* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
@@ -8888,6 +8899,14 @@ int r2_threads(const r2_ctx *ctx, int64_t work) {
     return work < worth_waking ? 1 : r2__n_threads(ctx);
 }
 
+int r2_thread(void) {
+#if defined(_OPENMP)
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
 double r2_seconds(void) {
 #if defined(_OPENMP)
     return omp_get_wtime();
@@ -12482,6 +12501,7 @@ typedef struct r2__decoder {
     float *normed, *rstd, *logits, *lse;
     float *scratch; /* per thread: scores of attention, or n_vocab    */
     int64_t slot;   /* floats of scratch per thread                   */
+    bool failed;    /* one of its chunks                              */
 } r2__decoder;
 
 /* The first of the largest; 0 when all are NaN. Only the first block that has it is searched value
@@ -12836,36 +12856,48 @@ static r2_status r2__generate_chunk(r2__decoder *d, int64_t k) {
 }
 
 /* Chunks one after the other. */
-static r2_status r2__generate_chunks(r2_ctx *ctx, r2__decoder d, r2__range chunks, const char *task,
-                                     int64_t n_prompt) {
+static r2_status r2__generate_in_turn(r2__decoder *d, r2__range chunks, const char *task,
+                                      int64_t n_prompt) {
     r2_status status = R2_OK;
-    d.ctx = ctx;
     for (int64_t k = chunks.begin; k < chunks.end && status == R2_OK; ++k) {
-        status = r2__generate_chunk(&d, k);
-        if (status == R2_OK && task) status = r2_progress(ctx, task, d.chunk[k + 1], n_prompt);
+        status = r2__generate_chunk(d, k);
+        if (status == R2_OK && task)
+            status = r2_progress(d->ctx, task, d->chunk[k + 1], n_prompt);
     }
-    r2_arena_free(ctx, &d.memory);
+    r2_arena_free(d->ctx, &d->memory);
     return status;
 }
 
-/* The same, side by side, as r2__part_threads says of parts. */
-static r2_status r2__generate_own(r2_ctx *ctx, const r2__decoder *d, r2__range chunks,
-                                  const char *task, int64_t n_prompt) {
-    const int64_t n = chunks.end - chunks.begin;
-    const int threads = r2__is_small(d->model) && n > 1 ? r2__n_threads(ctx) : 1;
-    bool failed[R2_MOST_THREADS], any = false;
-    if (threads == 1) return r2__generate_chunks(ctx, *d, chunks, task, n_prompt);
-    R2_PARALLEL_FOR(threads, t, threads) {
-        r2_ctx own = *ctx; /* a context serves one thread at a time */
-        r2__range part = r2__share(n, 1, t, threads);
-        part.begin += chunks.begin;
-        part.end += chunks.begin;
-        own.n_threads = 1;
-        failed[t] = r2__generate_chunks(&own, *d, part, NULL, n_prompt) != R2_OK;
+/* The same, side by side, as r2__part_threads says of parts: each thread has its own decoder. */
+static r2_status r2__generate_side_by_side(r2_ctx *ctx, const r2__decoder *d, r2__range chunks,
+                                           int threads) {
+    r2__decoder *own = R2__NEW(ctx, r2__decoder, threads);
+    bool failed = false;
+    if (!own) return ctx->status;
+    for (int t = 0; t < threads; ++t) own[t] = *d;
+    R2_PARALLEL_PIECES(threads, k, chunks.end - chunks.begin) {
+        r2_ctx alone = *ctx; /* a context serves one thread at a time */
+        r2__decoder *mine = &own[r2_thread()];
+        alone.n_threads = 1;
+        mine->ctx = &alone;
+        mine->failed = mine->failed || r2__generate_chunk(mine, chunks.begin + k) != R2_OK;
     }
-    for (int t = 0; t < threads; ++t) any = any || failed[t];
-    if (any) return r2_fail(ctx, R2_NO_MEMORY, "generate: out of memory");
-    return task ? r2_progress(ctx, task, n_prompt, n_prompt) : R2_OK;
+    for (int t = 0; t < threads; ++t) {
+        failed = failed || own[t].failed;
+        r2_arena_free(ctx, &own[t].memory);
+    }
+    r2_release(ctx, own);
+    return failed ? r2_fail(ctx, R2_NO_MEMORY, "generate: out of memory") : R2_OK;
+}
+
+static r2_status r2__generate_own(r2_ctx *ctx, r2__decoder *d, r2__range chunks, const char *task,
+                                  int64_t n_prompt) {
+    const int threads = r2__is_small(d->model) ? r2__n_threads(ctx) : 1;
+    r2_status status;
+    if (threads == 1 || chunks.end - chunks.begin < 2)
+        return r2__generate_in_turn(d, chunks, task, n_prompt);
+    status = r2__generate_side_by_side(ctx, d, chunks, threads);
+    return status == R2_OK && task ? r2_progress(ctx, task, n_prompt, n_prompt) : status;
 }
 
 /* Chunks of prompts: an R2__PARTS-th of all, as the parts of a batch, with R2__PART_ROWS outputs at
@@ -12902,6 +12934,7 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
         r2__generation_init(ctx, out, n_prompt, config) != R2_OK)
         return ctx->status;
     memset(&d, 0, sizeof d);
+    d.ctx = ctx;
     d.model = model;
     d.config = config;
     d.out = out;
@@ -17266,6 +17299,9 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
 
 static bool r2__is_first(const r2_ctx *ctx) { return !ctx->team || ctx->team->rank == 0; }
 
+/* Whether there are other processes that share the work. */
+static bool r2__is_shared(const r2_ctx *ctx) { return ctx->team && ctx->team->size > 1; }
+
 /* What this process computes of n things. A single thing is computed by all. */
 static r2__range r2__team_share(const r2_ctx *ctx, int64_t n) {
     const r2_team *team = ctx->team;
@@ -17303,7 +17339,7 @@ static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int6
                                  const int64_t *begin, uint64_t size) {
     const r2_team *team = ctx->team;
     int64_t byte[R2_MOST_RANKS + 1];
-    if (!team || team->size < 2 || (n < 2 && status == R2_OK)) return status;
+    if (!r2__is_shared(ctx) || (n < 2 && status == R2_OK)) return status;
     status = r2__team_agree(ctx, status);
     if (status != R2_OK) return status;
     for (int r = 0; r <= team->size; ++r) {
@@ -17317,7 +17353,7 @@ static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int6
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size) {
     const r2_team *team = ctx->team;
     int64_t byte[R2_MOST_RANKS + 1];
-    if (!team || team->size < 2) return status;
+    if (!r2__is_shared(ctx)) return status;
     status = r2__team_agree(ctx, status);
     if (status != R2_OK) return status;
     for (int r = 0; r <= team->size; ++r) byte[r] = r > 0 ? (int64_t)size : 0;
@@ -17325,7 +17361,7 @@ static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_
 }
 
 r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
-    return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+    return r2__is_shared(ctx) ? r2__team_agree(ctx, status) : status;
 }
 
 /* ---- evidence of many questions ---- */
@@ -17390,20 +17426,18 @@ static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2_
                                         int threads) {
     /* as many lanes as leave work for every thread */
     const int64_t share = (asked->n_views + threads - 1) / threads;
-    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
+    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 16;
     r2_status status = R2_OK;
     for (int64_t done = 0; done < asked->n_views && status == R2_OK; done += round) {
         const int64_t end = done + round < asked->n_views ? done + round : asked->n_views;
         const int64_t n_blocks = (end - done + lanes - 1) / lanes;
         int64_t n_failed = 0;
-        R2_PARALLEL_FOR(threads, t, threads) {
+        R2_PARALLEL_PIECES(threads, b, n_blocks) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
-            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
-                const int64_t v = done + b * lanes, left = end - v;
-                if (!r2__evidence_of_views(&own, asked, &desk[t], v,
-                                           (int)(left < lanes ? left : lanes)))
-                    asked->evidence[asked->first[v]].n_chains = -1;
-            }
+            const int64_t v = done + b * lanes, left = end - v;
+            if (!r2__evidence_of_views(&own, asked, &desk[r2_thread()], v,
+                                       (int)(left < lanes ? left : lanes)))
+                asked->evidence[asked->first[v]].n_chains = -1;
         }
         for (int64_t r = done; r < end; ++r)
             n_failed += asked->evidence[asked->first[r]].n_chains < 0;
@@ -17629,8 +17663,8 @@ struct r2__parts {
     int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
     int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
     bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
-    float *grad;       /* (n, n_trained) room for `room` floats                             */
-    int64_t room;
+    float *grad; /* (threads, n_trained) of the parts at work; of a team's processes (n, ..) */
+    int64_t room; /* for so many floats                                                     */
 };
 
 /* Logits are kept for the backward pass up to this many floats a part; beyond, made again. */
@@ -17741,7 +17775,7 @@ static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
 }
 
 /* Makes room for a part of so many rows and predictions; keeps the room that is there when it
-   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
+   suffices. Where batches differ, an eighth more is taken, so that few of them need more. */
 static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
                              int64_t preds, int64_t scratch) {
     bool good = true;
@@ -17749,8 +17783,8 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, i
     if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
         r2__work_fits(w, model))
         return R2_OK;
-    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
-    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
+    if (rows > w->max_rows) w->max_rows = w->max_rows > 0 ? rows + rows / 8 : rows;
+    if (preds > w->max_pred) w->max_pred = w->max_pred > 0 ? preds + preds / 8 : preds;
     if (scratch > w->max_scratch) w->max_scratch = scratch;
     w->recompute = model->recompute;
     w->trains = r2__trains(model);
@@ -17881,6 +17915,20 @@ static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k
                     entropy ? entropy + from : NULL);
 }
 
+/* Parts side by side, or one after the other: then threads are within them. */
+static void r2__forward_parts(const r2_ctx *ctx, const r2_model *model, r2__range parts,
+                              float *logp, float *entropy) {
+    const int threads = r2__part_threads(ctx, model);
+    const int64_t n = parts.end - parts.begin;
+    if (threads > 1) {
+        R2_PARALLEL_PIECES(threads, k, n)
+        r2__forward_part(ctx, model, parts.begin + k, logp, entropy);
+    } else {
+        for (int64_t k = 0; k < n; ++k)
+            r2__forward_part(ctx, model, parts.begin + k, logp, entropy);
+    }
+}
+
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy) {
     struct r2__parts *parts = model->parts;
@@ -17896,9 +17944,7 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
     r2__range own = r2__own_parts(ctx, model);
     for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
         status = r2__part_init(ctx, model, batch, k);
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
+    if (status == R2_OK) r2__forward_parts(ctx, model, own, logp, entropy);
     parts->ready = status == R2_OK && r2__trains(model);
     if (own.end - own.begin == parts->n) return status;
     status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
@@ -17906,7 +17952,20 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
     return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
 }
 
-static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
+/* grad(n) += the gradients part(n_parts, n), in their order. */
+static void r2__add_parts(const r2_ctx *ctx, float *grad, const float *part, int64_t n_parts,
+                          int64_t n) {
+    enum { BLOCK = 1024 };
+    const int threads = r2_threads(ctx, n * n_parts / 4);
+    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
+        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
+        for (int64_t k = 0; k < n_parts; ++k)
+            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += part[k * n + i];
+    }
+}
+
+/* Part k, whose gradient goes to place `slot` of those apart. */
+static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, int64_t slot,
                               const float *dlogp) {
     const struct r2__parts *parts = model->parts;
     const int64_t n = r2__n_trained(model);
@@ -17915,7 +17974,7 @@ static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t 
     r2_lora lora;
     part.work = &model->parts->work[k];
     if (parts->apart) {
-        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
+        part.grad = (float *)memset(parts->grad + slot * n, 0, (size_t)n * sizeof(float));
         if (model->lora) {
             lora = *model->lora;
             lora.grad = part.grad;
@@ -17925,15 +17984,31 @@ static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t 
     r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
 }
 
-/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
-static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
-                          int64_t n) {
-    enum { BLOCK = 1024 };
-    const int threads = r2_threads(ctx, n * parts->n / 4);
-    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
-        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
-        for (int64_t k = 0; k < parts->n; ++k)
-            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
+/* All parts of this process. Each adds its gradient when its turn comes, so the sum has one order;
+   those of a team are kept, one beside the other, until the others' have arrived. */
+static void r2__backward_parts(const r2_ctx *ctx, const r2_model *model, float *grad,
+                               const float *dlogp) {
+    const struct r2__parts *parts = model->parts;
+    const bool keep = r2__is_shared(ctx), add = parts->apart && !keep;
+    const r2__range own = r2__own_parts(ctx, model);
+    const int64_t n = r2__n_trained(model);
+#if defined(_OPENMP)
+    const r2_ctx within = r2__within(ctx, model);
+    const int threads = r2__part_threads(ctx, model);
+    if (threads > 1) {
+        R2__PRAGMA(omp parallel for ordered schedule(dynamic) num_threads(threads))
+        for (int64_t k = own.begin; k < own.end; ++k) {
+            const int64_t slot = keep ? k : r2_thread();
+            r2__backward_part(ctx, model, k, slot, dlogp);
+            R2__PRAGMA(omp ordered)
+            if (add) r2__add_parts(&within, grad, parts->grad + slot * n, 1, n);
+        }
+        return;
+    }
+#endif
+    for (int64_t k = own.begin; k < own.end; ++k) {
+        r2__backward_part(ctx, model, k, keep ? k : 0, dlogp);
+        if (add) r2__add_parts(ctx, grad, parts->grad, 1, n);
     }
 }
 
@@ -17959,27 +18034,25 @@ static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_b
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
     struct r2__parts *parts = model->parts;
     const int64_t n = r2__n_trained(model);
+    float *grad = model->lora ? model->lora->grad : model->grad;
     r2_status status = R2_OK;
     if (!r2__parts_ready(ctx, model, batch))
         return r2_fail(ctx, R2_ARGUMENT,
                        "backward: expected a forward of this batch before it, by a model with "
                        "gradients and with the same adapters, recompute and threads");
     parts->ready = false;
-    r2__range own = r2__own_parts(ctx, model);
-    if (parts->apart && parts->room < n * parts->n) {
+    const int64_t room = n * (r2__is_shared(ctx) ? R2__PARTS : r2__part_threads(ctx, model));
+    if (parts->apart && parts->room < room) {
         r2_release(ctx, parts->grad);
-        parts->room = n * R2__PARTS;
-        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
+        parts->room = room;
+        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)room, sizeof *parts->grad);
         if (!parts->grad) parts->room = 0, status = ctx->status;
     }
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__backward_part(ctx, model, own.begin + k, dlogp));
-    if (!parts->apart) return status;
+    if (status == R2_OK) r2__backward_parts(ctx, model, grad, dlogp);
+    if (!parts->apart || !r2__is_shared(ctx)) return status;
     status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
                              (uint64_t)n * sizeof *parts->grad);
-    if (status == R2_OK)
-        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
+    if (status == R2_OK) r2__add_parts(ctx, grad, parts->grad, parts->n, n);
     return status;
 }
 

@@ -61,13 +61,12 @@ typedef void (*bl_case_fn)(const bl_model *m, uint32_t user, const uint32_t *ite
 /* All cases, each of which is one user's: threads share them, each with `scratch` doubles. */
 static r2_status bl_each_case(r2_ctx *ctx, const bl_model *m, const r2_candidates *c,
                               bl_case_fn one, int64_t scratch, float *score) {
-    const int64_t n = c->n_per_case, threads = r2_threads(ctx, c->n_cases * scratch);
+    const int64_t n = c->n_per_case;
+    const int threads = r2_threads(ctx, c->n_cases * scratch);
     double *room = (double *)r2_alloc(ctx, (uint64_t)threads, (uint64_t)scratch * sizeof *room);
     if (!room) return ctx->status;
-    R2_PARALLEL_FOR((int)threads, t, threads) {
-        for (int64_t s = c->n_cases * t / threads; s < c->n_cases * (t + 1) / threads; ++s)
-            one(m, c->user[s], c->item + s * n, n, room + t * scratch, score + s * n);
-    }
+    R2_PARALLEL_PIECES(threads, s, c->n_cases)
+    one(m, c->user[s], c->item + s * n, n, room + r2_thread() * scratch, score + s * n);
     r2_release(ctx, room);
     return R2_OK;
 }
@@ -361,9 +360,8 @@ static void bl_cholesky(const r2_ctx *ctx, double *a, int64_t n) {
             bl_divide(row, n - i, sqrt(*row));
         }
         const int64_t bands = (n - end + BL_ROWS - 1) / BL_ROWS;
-        R2_PARALLEL_FOR(r2_threads(ctx, (n - end) * n * BL_BLOCK / 2), k, bands) {
-            /* from both ends in turn: the first are the longest */
-            const int64_t i = end + BL_ROWS * (k % 2 ? bands - 1 - k / 2 : k / 2);
+        R2_PARALLEL_PIECES(r2_threads(ctx, (n - end) * n * BL_BLOCK / 2), k, bands) {
+            const int64_t i = end + BL_ROWS * k;
             bl_eliminate_rows(a + i * n + i, n, i + BL_ROWS < n ? BL_ROWS : n - i, n - i, block + i,
                               1, n, block + i, n, end - begin);
         }
@@ -437,16 +435,14 @@ static r2_status bl_invert(r2_ctx *ctx, double *a, double *x, int64_t n) {
     double *room = (double *)r2_alloc(ctx, (uint64_t)threads, (uint64_t)size * sizeof *room);
     if (!room) return ctx->status;
     bl_cholesky(ctx, a, n);
-    R2_PARALLEL_FOR(threads, t, threads) {
-        double *strip = room + t * size;
-        for (int64_t s = t; s < strips; s += threads) {
-            const int64_t first = s * BL_STRIP;
-            memset(strip, 0, (size_t)size * sizeof *strip);
-            for (int64_t j = 0; j < BL_STRIP && first + j < n; ++j)
-                strip[(first + j) * BL_STRIP + j] = 1.0;
-            bl_solve_strip(a, strip, n, first);
-            bl_keep_strip(x, strip, n, first);
-        }
+    R2_PARALLEL_PIECES(threads, s, strips) {
+        double *strip = room + r2_thread() * size;
+        const int64_t first = s * BL_STRIP;
+        memset(strip, 0, (size_t)size * sizeof *strip);
+        for (int64_t j = 0; j < BL_STRIP && first + j < n; ++j)
+            strip[(first + j) * BL_STRIP + j] = 1.0;
+        bl_solve_strip(a, strip, n, first);
+        bl_keep_strip(x, strip, n, first);
     }
     r2_release(ctx, room);
     return R2_OK;
@@ -493,7 +489,7 @@ static r2_status bl_rank_items(r2_ctx *ctx, bl_model *m) {
 /* gram (dim, n_items), all 0: how many users have both. Ranks. */
 static void bl_count_pairs(const r2_ctx *ctx, const bl_model *m, double *gram) {
     const r2_graph *g = &m->run->graph;
-    R2_PARALLEL_FOR(r2_threads(ctx, m->dim * g->n_items), i, g->n_items) {
+    R2_PARALLEL_PIECES(r2_threads(ctx, m->dim * g->n_items), i, g->n_items) {
         double *row = gram + m->feature[i] * g->n_items;
         if (m->feature[i] >= m->dim) continue;
         for (int64_t a = g->item_begin[i]; a < g->item_begin[i + 1]; ++a) {
