@@ -3488,7 +3488,7 @@ typedef struct r2__alike {
 
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
-    r2__history h;         /* with all paths listed when s = 1                       */
+    r2__history h;         /* all paths listed, if everybody is walked to            */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
     r2__alike *alike;      /* (n_users)                                              */
     float *closest;        /* (n_users) simrec^2 of the 50 nearest, else 0           */
@@ -3572,7 +3572,7 @@ static void r2__view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
-/* Makes room for paths: the targets of a view have many people in common. */
+/* Makes room for paths over people that are asked for: the targets of a view share many. */
 static bool r2__history_keep(r2_ctx *ctx, r2__history *h) {
     r2__kept *kept = h->kept = R2__ARENA_NEW(ctx, &h->memory, r2__kept, 1);
     const int64_t n_users = h->index->graph->n_users;
@@ -3596,7 +3596,9 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     memset(view, 0, sizeof *view);
     h->memory = memory;
     if (!r2__history_init(ctx, h, index, question)) return false;
-    if (index->stride == 1 ? !r2__history_list(ctx, h) : !r2__history_keep(ctx, h)) return false;
+    if (!(index->most_people < index->graph->n_users ? r2__history_keep(ctx, h)
+                                                     : r2__history_list(ctx, h)))
+        return false;
     length = (uint64_t)h->length;
     view->inv_degree = R2__ARENA_NEW(ctx, &h->memory, float, length);
     view->alike = R2__ARENA_NEW(ctx, &h->memory, r2__alike, n_users);
