@@ -10984,7 +10984,7 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 
    exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
    (test_ops.c). The decoder leaves out rows that nothing reads. Work is divided over outputs: every
-   sum has one order for any number of threads. */
+   sum has one order for any number of threads, whoever does which part. */
 
 #if !defined(R2_REFERENCE)
 
@@ -11460,7 +11460,17 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
     R2__EACH(i, rows) {
         R2__EACH(j, cols) acc[i][j] = r2__zero();
     }
-    for (int64_t k = 0; k < K; k += R2__LANES) {
+    if (rows == 1) { /* a row of b after the other, as they lie in memory */
+        R2__EACH(j, cols) {
+            for (int64_t k = 0; k < K; k += R2__LANES) {
+                const float *bk = b + j * ldb + k;
+                R2__FETCH(bk + ahead);
+                acc[0][j] = R2__FMA(r2__load_n(a + k, K - k, 0.0f), r2__load_n(bk, K - k, 0.0f),
+                                    acc[0][j]);
+            }
+        }
+    }
+    for (int64_t k = 0; k < K && rows > 1; k += R2__LANES) {
         r2__vec bk[4];
         R2__EACH(j, cols) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
         R2__EACH(j, cols) R2__FETCH(b + ahead + j * ldb + k);
@@ -12475,7 +12485,8 @@ static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, i
        | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...
 
    8 samples of up to 24 tokens of a prompt of 40 keep 40 + 8 x 24 = 232 rows a layer, not
-   8 x 64 = 512 (test_model.c asks r2__kept_rows). */
+   8 x 64 = 512 (test_model.c asks r2__kept_rows). Steps are short: the threads of a crew ([E4])
+   take them, unless a small model leaves each thread a chunk of its own. */
 #if !defined(R2_REFERENCE)
 
 typedef struct r2__decoder {
