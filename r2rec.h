@@ -1549,8 +1549,8 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
 /* The same for fewer and longer pieces of work: whoever is free takes the next, so a thread whose
-   processor has other work too does fewer of them. r2_thread() is the number of the thread that does
-   a piece, 0 .. threads - 1, for what it works with. */
+   processor has other work too does fewer of them. r2_thread(), 0 .. threads - 1, is the thread
+   that does a piece, for what it works with. */
 #if defined(_OPENMP)
 #define R2_PARALLEL_PIECES(threads, i, n)                                                          \
     R2__PRAGMA(omp parallel for schedule(dynamic) num_threads(threads))                            \
@@ -3073,7 +3073,7 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
 /* Lists the paths to everybody, for whom r2__paths_over then need not look: [E9]. */
 static bool r2__history_list(r2_ctx *ctx, r2__history *h);
 
-/* Finds the paths over u1 in u1's row; they stay valid until the next call. Returns their number. */
+/* Finds the paths over u1 in u1's row, valid until the next call; returns how many. */
 static int64_t r2__find_paths(const r2__history *h, uint32_t u1) {
     const r2_graph *g = h->index->graph;
     int64_t n = 0;
@@ -3694,7 +3694,11 @@ static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *vie
 
 /* Computes `deep` of up to R2__WALKS views, in the memory of those before. Reading all edges takes
    longer than the sums: [E4] walks for these views at once. */
+#if defined(__GNUC__)
 #define R2__WALKS 8
+#else
+#define R2__WALKS 1
+#endif
 static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views);
 R2__PLAIN(bool, r2__solve_deep)
 (r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
@@ -12371,7 +12375,7 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
 #if defined(__GNUC__)
 typedef double r2__walks __attribute__((vector_size(R2__WALKS * sizeof(double))));
 #else
-typedef struct r2__walks { double lane[R2__WALKS]; } r2__walks;
+typedef double r2__walks; /* one lane */
 #endif
 
 /* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
