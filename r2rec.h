@@ -11058,7 +11058,7 @@ typedef uint32_t r2__uvec;
 #define R2__FETCH_NEAR(p) ((void)(p))
 #endif
 
-/* Leaves the processor's other half, and its power, to others for an instant. */
+/* An instant's rest, in which the other thread of a core has it to itself. */
 #if defined(__x86_64__) || defined(__i386__)
 #define R2__PAUSE() __builtin_ia32_pause()
 #else
