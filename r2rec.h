@@ -12781,8 +12781,15 @@ static void r2__decode_step(r2__decoder *d) {
     r2__decode_head(d, d->n_active);
 }
 
-/* Until all outputs are complete. */
-static void r2__decode_steps(r2__decoder *d) {
+/* The prompts, and the first token of each output. */
+static void r2__decode_start(r2__decoder *d) {
+    r2__decode_prompts(d, d->prompt + d->prompt_begin[d->first / d->config->n_samples]);
+    r2__choose(d, d->config->n_samples);
+}
+
+/* The prompts, unless they are done, and steps until all outputs are complete. */
+static void r2__decode_rest(r2__decoder *d, bool started) {
+    if (!started) r2__decode_start(d);
     while (d->n_active > 0) {
         r2__decode_step(d);
         r2__choose(d, 0);
@@ -12790,7 +12797,7 @@ static void r2__decode_steps(r2__decoder *d) {
 }
 
 /* The same by a crew. */
-static void r2__decode_by_crew(r2__decoder *d) {
+static void r2__decode_by_crew(r2__decoder *d, bool started) {
 #if defined(_OPENMP)
     r2_ctx *ctx = d->ctx, own = *ctx;
     r2__crew crew;
@@ -12802,13 +12809,13 @@ static void r2__decode_by_crew(r2__decoder *d) {
         if (omp_get_thread_num() > 0) {
             r2__serve(&crew);
         } else {
-            r2__decode_steps(d);
+            r2__decode_rest(d, started);
             __atomic_store_n(&crew.over, true, __ATOMIC_RELEASE);
         }
     }
     d->ctx = ctx;
 #else
-    r2__decode_steps(d);
+    r2__decode_rest(d, started);
 #endif
 }
 
@@ -12865,10 +12872,10 @@ static r2_status r2__generate_chunk(r2__decoder *d, int64_t k) {
         d->active[o] = (int32_t)o;
         d->rng[o] = r2_rng_make(d->config->seed, R2_STREAM_SAMPLE, (uint64_t)(d->first + o));
     }
-    r2__decode_prompts(d, d->prompt + begin[0]);
-    r2__choose(d, samples);
-    if (r2__n_threads(d->ctx) > 1) r2__decode_by_crew(d);
-    else r2__decode_steps(d);
+    const bool many = d->rows > R2__SOME; /* which keep threads busy for longer than waking takes */
+    if (many) r2__decode_start(d);
+    if (r2__n_threads(d->ctx) > 1) r2__decode_by_crew(d, many);
+    else r2__decode_rest(d, many);
     return R2_OK;
 }
 
