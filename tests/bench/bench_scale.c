@@ -202,7 +202,9 @@ static void add_json(bench *b, r2_text *json) {
 static void add_picture(bench *b, r2_text *dat, r2_text *gp) {
     r2_text_addf(&b->ctx, gp, "set terminal svg size 1100,700\nset output 'out/bench-scale.svg'\n"
                  "set logscale xy\nset xlabel 'ratings'\nset ylabel 'seconds of one processor'\n"
-                 "set key outside right\nset grid\nplot");
+                 "set format x '%%.0s %%c'\nset format y '%%g'\nset yrange [0.01:*]\n"
+                 "set title 'behind each name, the slope: 1 is in proportion'\n"
+                 "set key outside right Left reverse\nset grid\nplot");
     for (int k = 0; k < b->n_phases; ++k) {
         const phase *p = &b->phase[k];
         for (int s = 0; s < MAX_SIZES; ++s)
@@ -211,7 +213,7 @@ static void add_picture(bench *b, r2_text *dat, r2_text *gp) {
                              p->seconds[s]);
         r2_text_addf(&b->ctx, dat, "\n\n");
         r2_text_addf(&b->ctx, gp,
-                     "%s 'out/bench-scale.dat' index %d with linespoints title '%s: %.2f'",
+                     "%s 'out/bench-scale.dat' index %d with linespoints title \"%s: %.2f\"",
                      k ? ", \\\n" : "", k, p->name, slope(b, p));
     }
     r2_text_addf(&b->ctx, gp, "\n");
