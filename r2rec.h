@@ -181,6 +181,7 @@ typedef struct r2_ctx {
     void *hook_data;          /* passed to the four hooks                 */
     int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
     r2_team *team;            /* NULL: this process works alone           */
+    struct r2__crew *crew;    /* NULL, but within decoding                */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
 } r2_ctx;
@@ -1547,6 +1548,17 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #else
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
+/* The same for fewer and longer pieces of work: whoever is free takes the next, so a thread whose
+   processor has other work too does fewer of them. r2_thread(), 0 .. threads - 1, is the thread
+   that does a piece, for what it works with. */
+#if defined(_OPENMP)
+#define R2_PARALLEL_PIECES(threads, i, n)                                                          \
+    R2__PRAGMA(omp parallel for schedule(dynamic) num_threads(threads))                            \
+    for (int64_t i = 0; i < (n); ++i)
+#else
+#define R2_PARALLEL_PIECES(threads, i, n) R2_PARALLEL_FOR(threads, i, n)
+#endif
+int r2_thread(void);
 
 /* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
@@ -1983,6 +1995,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #include <time.h>
 #if defined(_OPENMP)
 #include <omp.h>
+#include <sched.h>
 #endif
 #if defined(R2_MPI)
 #define OMPI_SKIP_MPICXX /* the C interface alone, of OpenMPI ... */
@@ -2985,6 +2998,14 @@ typedef struct r2__path {
     int64_t edge;
 } r2__path;
 
+/* Paths over people, from the first time that they were asked for. */
+typedef struct r2__kept {
+    const r2__path **of; /* (n_users) NULL: not kept                    */
+    int32_t *n;          /* (n_users) how many                          */
+    r2__path *next;      /* where the next are kept, of which there may */
+    int64_t room;        /* be so many                                  */
+} r2__kept;
+
 /* A person who has a chain, and the number of chains over the people before it. */
 typedef struct r2__person {
     uint32_t user;
@@ -3003,6 +3024,7 @@ typedef struct r2__history {
     int32_t *place_of; /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
+    r2__kept *kept;    /* paths found before; NULL: not kept                                   */
     r2_arena memory;
 } r2__history;
 
@@ -3051,16 +3073,11 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
 /* Lists the paths to everybody, for whom r2__paths_over then need not look: [E9]. */
 static bool r2__history_list(r2_ctx *ctx, r2__history *h);
 
-/* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
-   they stay valid until the next call. */
-static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t *n) {
+/* Finds the paths over u1 in u1's row, valid until the next call; returns how many. */
+static int64_t r2__find_paths(const r2__history *h, uint32_t u1) {
     const r2_graph *g = h->index->graph;
-    if (h->path_begin) {
-        *n = h->path_begin[u1 + 1] - h->path_begin[u1];
-        return h->path + h->path_begin[u1];
-    }
-    *n = 0;
-    if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
+    int64_t n = 0;
+    if (u1 == h->user || u1 == h->hidden.left_out) return 0;
     for (int32_t p = 1; p <= h->length; ++p) h->shared[p].place = -1;
     for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
         /* what is not shared goes to 0, which is cheaper than an unpredictable branch */
@@ -3069,10 +3086,31 @@ static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t
         h->shared[at] = path;
     }
     for (int32_t p = 1; p <= h->length; ++p) {
-        h->shared[*n] = h->shared[p];
-        *n += h->shared[p].place >= 0;
+        h->shared[n] = h->shared[p];
+        n += h->shared[p].place >= 0;
     }
-    return h->shared;
+    return n;
+}
+
+/* The paths over u1 in order of place, and their number: listed, found before, or found now. */
+static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t *n) {
+    r2__kept *kept = h->kept;
+    if (h->path_begin) {
+        *n = h->path_begin[u1 + 1] - h->path_begin[u1];
+        return h->path + h->path_begin[u1];
+    }
+    if (kept && kept->of[u1]) {
+        *n = kept->n[u1];
+        return kept->of[u1];
+    }
+    *n = r2__find_paths(h, u1);
+    if (!kept || *n > kept->room) return h->shared;
+    memcpy(kept->next, h->shared, (size_t)*n * sizeof *kept->next);
+    kept->of[u1] = kept->next;
+    kept->n[u1] = (int32_t)*n;
+    kept->next += *n;
+    kept->room -= *n;
+    return kept->of[u1];
 }
 
 /* ---- one chain and its score ---- */
@@ -3450,7 +3488,7 @@ typedef struct r2__alike {
 
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
-    r2__history h;         /* with all paths listed when s = 1                       */
+    r2__history h;         /* all paths listed, if everybody is walked to            */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
     r2__alike *alike;      /* (n_users)                                              */
     float *closest;        /* (n_users) simrec^2 of the 50 nearest, else 0           */
@@ -3534,6 +3572,19 @@ static void r2__view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
+/* Makes room for paths over people that are asked for: the targets of a view share many. */
+static bool r2__history_keep(r2_ctx *ctx, r2__history *h) {
+    r2__kept *kept = h->kept = R2__ARENA_NEW(ctx, &h->memory, r2__kept, 1);
+    const int64_t n_users = h->index->graph->n_users;
+    if (!kept) return false;
+    kept->of = R2__ARENA_NEW(ctx, &h->memory, const r2__path *, n_users);
+    kept->n = R2__ARENA_NEW(ctx, &h->memory, int32_t, n_users);
+    kept->room = 1 << 16;
+    kept->next = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)kept->room,
+                                            sizeof *kept->next);
+    return kept->of && kept->n && kept->next;
+}
+
 /* A view in the memory of the one before. */
 static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
                           const r2_question *question) {
@@ -3545,7 +3596,9 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     memset(view, 0, sizeof *view);
     h->memory = memory;
     if (!r2__history_init(ctx, h, index, question)) return false;
-    if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
+    if (!(index->most_people < index->graph->n_users ? r2__history_keep(ctx, h)
+                                                     : r2__history_list(ctx, h)))
+        return false;
     length = (uint64_t)h->length;
     view->inv_degree = R2__ARENA_NEW(ctx, &h->memory, float, length);
     view->alike = R2__ARENA_NEW(ctx, &h->memory, r2__alike, n_users);
@@ -3641,7 +3694,11 @@ static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *vie
 
 /* Computes `deep` of up to R2__WALKS views, in the memory of those before. Reading all edges takes
    longer than the sums: [E4] walks for these views at once. */
+#if defined(__GNUC__)
 #define R2__WALKS 8
+#else
+#define R2__WALKS 1
+#endif
 static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views);
 R2__PLAIN(bool, r2__solve_deep)
 (r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
@@ -8848,6 +8905,14 @@ int r2_threads(const r2_ctx *ctx, int64_t work) {
     return work < worth_waking ? 1 : r2__n_threads(ctx);
 }
 
+int r2_thread(void) {
+#if defined(_OPENMP)
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
 double r2_seconds(void) {
 #if defined(_OPENMP)
     return omp_get_wtime();
@@ -10923,7 +10988,7 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 
    exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
    (test_ops.c). The decoder leaves out rows that nothing reads. Work is divided over outputs: every
-   sum has one order for any number of threads. */
+   sum has one order for any number of threads, whoever does which part. */
 
 #if !defined(R2_REFERENCE)
 
@@ -10991,6 +11056,13 @@ typedef uint32_t r2__uvec;
 #else
 #define R2__FETCH(p)      ((void)(p))
 #define R2__FETCH_NEAR(p) ((void)(p))
+#endif
+
+/* An instant's rest, in which the other thread of a core has it to itself. */
+#if defined(__x86_64__) || defined(__i386__)
+#define R2__PAUSE() __builtin_ia32_pause()
+#else
+#define R2__PAUSE() ((void)0)
 #endif
 
 /* R2__UNROLL is for short loops with constant bounds, R2__ROLLED for the loop around them, which
@@ -11149,6 +11221,69 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
 
 /* The same for any x: clipped to +-87.3. */
 R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
+
+/* ---- a crew ----
+   To wake threads for a parallel region takes 10 us, and 50 where they went to sleep at once, as
+   the Makefile has them do for the sake of other programs; the product of one row with its weights
+   takes 20. So the threads of a crew stay in one region: the first works through the decoder, and
+   all do parts of the jobs that it posts, whoever comes first. Who finds nothing to do stays awake
+   for a while, then lets others have the processor. A thread that the system has taken off its
+   processor keeps nobody waiting: the first does its part. */
+
+typedef void (*r2__job)(const void *job, int64_t t, int64_t threads);
+
+#if defined(_OPENMP)
+typedef struct r2__crew {
+    r2__job run; /* the job at hand */
+    const void *job;
+    int64_t parts; /* of every job; those of job k are numbers k parts .. (k + 1) parts - 1 */
+    int64_t end, taken, done; /* numbers: of the job's end; that are taken; of parts done */
+    bool over;
+} r2__crew;
+
+/* Does a part of the job, if one is left. */
+static bool r2__take_part(r2__crew *crew) {
+    int64_t part = __atomic_load_n(&crew->taken, __ATOMIC_ACQUIRE);
+    do
+        if (part >= __atomic_load_n(&crew->end, __ATOMIC_ACQUIRE)) return false;
+    while (!__atomic_compare_exchange_n(&crew->taken, &part, part + 1, true, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE));
+    crew->run(crew->job, part % crew->parts, crew->parts);
+    __atomic_add_fetch(&crew->done, 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+/* Who has looked for work `idle` times in vain waits an instant, awake at first. */
+static void r2__rest(int64_t idle) {
+    if (idle < 4096) R2__PAUSE();
+    else sched_yield();
+}
+
+/* What the others do. */
+static void r2__serve(r2__crew *crew) {
+    for (int64_t idle = 0; !__atomic_load_n(&crew->over, __ATOMIC_ACQUIRE); r2__rest(idle++))
+        while (r2__take_part(crew)) idle = 0;
+}
+#endif
+
+/* Runs all parts of a job. What is written depends on the parts alone. */
+static void r2__share_job(const r2_ctx *ctx, int threads, r2__job run, const void *job) {
+#if defined(_OPENMP)
+    r2__crew *crew = ctx->crew;
+    if (crew && threads > 1) {
+        crew->run = run;
+        crew->job = job;
+        __atomic_add_fetch(&crew->end, crew->parts, __ATOMIC_RELEASE);
+        while (r2__take_part(crew)) continue;
+        for (int64_t idle = 0; __atomic_load_n(&crew->done, __ATOMIC_ACQUIRE) != crew->end;)
+            r2__rest(idle++);
+        return;
+    }
+#else
+    (void)ctx;
+#endif
+    R2__FOR_EACH(threads, t, threads, run(job, t, threads));
+}
 
 /* ---- matrix product ----
    c is computed in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is
@@ -11329,7 +11464,17 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
     R2__EACH(i, rows) {
         R2__EACH(j, cols) acc[i][j] = r2__zero();
     }
-    for (int64_t k = 0; k < K; k += R2__LANES) {
+    if (rows == 1) { /* a row of b after the other, as they lie in memory */
+        R2__EACH(j, cols) {
+            for (int64_t k = 0; k < K; k += R2__LANES) {
+                const float *bk = b + j * ldb + k;
+                R2__FETCH(bk + ahead);
+                acc[0][j] = R2__FMA(r2__load_n(a + k, K - k, 0.0f), r2__load_n(bk, K - k, 0.0f),
+                                    acc[0][j]);
+            }
+        }
+    }
+    for (int64_t k = 0; k < K && rows > 1; k += R2__LANES) {
         r2__vec bk[4];
         R2__EACH(j, cols) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
         R2__EACH(j, cols) R2__FETCH(b + ahead + j * ldb + k);
@@ -11459,30 +11604,43 @@ static void r2__multiply_tall(r2__view a, r2__view b, float *c, int64_t ldc, int
     }
 }
 
+/* A product as a job: each thread computes a part of c. */
+typedef struct r2__product {
+    r2__view a, b;
+    int64_t lda, ldb, ldc, M, N, K;
+    float *c;
+    bool few, some, tall, add;
+} r2__product;
+
+static void r2__multiply_part(const void *job, int64_t t, int64_t threads) {
+    const r2__product *p = (const r2__product *)job;
+    /* Divide rows over threads, unless they are too few for an even division. */
+    const bool by_rows = !p->some && (p->M >= 8 * R2__TILE_ROWS * threads ||
+                                      p->M / R2__TILE_ROWS >= p->N / R2__WIDE);
+    /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
+    const int64_t j_unit = p->few ? 4 : p->some ? R2__TILE_ROWS : R2__WIDE;
+    const r2__range i = r2__share(p->M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
+    const r2__range j = r2__share(p->N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
+    const r2__view a = {p->a.p + i.begin * p->a.rs, p->a.rs, p->a.cs};
+    const r2__view b = {p->b.p + j.begin * p->b.cs, p->b.rs, p->b.cs};
+    const int64_t ldc = p->ldc, m = i.end - i.begin, n = j.end - j.begin, K = p->K;
+    float *to = p->c + i.begin * ldc + j.begin;
+    if (p->few)
+        r2__multiply_few(a.p, p->lda, b.p, p->ldb, 8 * p->ldb, to, ldc, m, n, K, p->add);
+    else if (p->some) r2__multiply_some(a, b, to, ldc, m, n, K, p->add);
+    else if (p->tall) r2__multiply_tall(a, b, to, ldc, m, n, K, p->add);
+    else r2__multiply(a, b, to, ldc, m, n, K, p->add);
+}
+
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
-    r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
-    r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
-    const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
-    const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
-    const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
-    /* Divide rows over threads, unless they are too few for an even division. */
-    const bool by_rows = !some &&
-                         (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
-    /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
-    const int64_t j_unit = few ? 4 : some ? R2__TILE_ROWS : R2__WIDE;
-    R2_PARALLEL_FOR(threads, t, threads) {
-        r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
-        r2__range j = r2__share(N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
-        r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
-        r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
-        float *to = c + i.begin * ldc + j.begin;
-        const int64_t m = i.end - i.begin, n = j.end - j.begin;
-        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, 8 * ldb, to, ldc, m, n, K, add);
-        else if (some) r2__multiply_some(at, bt, to, ldc, m, n, K, add);
-        else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
-        else r2__multiply(at, bt, to, ldc, m, n, K, add);
-    }
+    r2__product p = {{a, lda, 1}, {b, ldb, 1}, lda, ldb, ldc, M, N, K, c, false, false, false, add};
+    if (layout == R2_TN) p.a.rs = 1, p.a.cs = lda;
+    if (layout == R2_NT) p.b.rs = 1, p.b.cs = ldb;
+    p.few = layout == R2_NT && M <= R2__FEW;
+    p.some = layout == R2_NT && M <= R2__SOME;
+    p.tall = layout == R2_TN && N <= R2__LANES && M > N;
+    r2__share_job(ctx, r2_threads(ctx, p.some ? N * K / 4 : M * N / 16 * K), r2__multiply_part, &p);
 }
 
 /* ---- rows: norm, positions, gates ---- */
@@ -12213,26 +12371,42 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
             (double)view->alike[v].n_paths * index->inv_root[v] * inv_root;
 }
 
+/* A double for each lane; compilers leave a loop over eight of them a loop. */
+#if defined(__GNUC__)
+typedef double r2__walks __attribute__((vector_size(R2__WALKS * sizeof(double))));
+#else
+typedef double r2__walks; /* one lane */
+#endif
+
 /* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
    item passes its sum on to each of its users. */
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
-    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
+    double(*const at_item)[R2__WALKS] = s->at_item;
+    memset(at_item, 0, (size_t)g->n_items * sizeof *at_item);
     for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double share[R2__WALKS];
-        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
+        const uint32_t *item = g->user_item + g->user_begin[v];
+        const int64_t n = g->user_begin[v + 1] - g->user_begin[v];
+        r2__walks share, got;
+        memcpy(&share, s->direction[v], sizeof share);
+        share = index->inv_root[v] * share;
+        for (int64_t k = 0; k < n; ++k) {
+            memcpy(&got, at_item[item[k]], sizeof got);
+            got += share;
+            memcpy(at_item[item[k]], &got, sizeof got);
         }
     }
     for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double sum[R2__WALKS] = {0.0};
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            const double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
+        const uint32_t *item = g->user_item + g->user_begin[v];
+        const int64_t n = g->user_begin[v + 1] - g->user_begin[v];
+        r2__walks sum, got;
+        memset(&sum, 0, sizeof sum);
+        for (int64_t k = 0; k < n; ++k) {
+            memcpy(&got, at_item[item[k]], sizeof got);
+            sum += got;
         }
-        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
+        sum = index->inv_root[v] * sum;
+        memcpy(s->k_direction[v], &sum, sizeof sum);
     }
 }
 
@@ -12315,7 +12489,8 @@ static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, i
        | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...
 
    8 samples of up to 24 tokens of a prompt of 40 keep 40 + 8 x 24 = 232 rows a layer, not
-   8 x 64 = 512 (test_model.c asks r2__kept_rows). */
+   8 x 64 = 512 (test_model.c asks r2__kept_rows). Steps are short: the threads of a crew ([E4])
+   take them, unless a small model leaves each thread a chunk of its own. */
 #if !defined(R2_REFERENCE)
 
 typedef struct r2__decoder {
@@ -12328,6 +12503,7 @@ typedef struct r2__decoder {
     const int32_t *prompt;
     r2_arena memory;
     int64_t kv;    /* floats of keys (or values) in a row            */
+    int64_t layer; /* at which a step is                             */
     int64_t first; /* index in `out` of the chunk's first output     */
     int64_t n_prompt, n_out, n_active, rows;
     int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk   */
@@ -12342,6 +12518,7 @@ typedef struct r2__decoder {
     float *normed, *rstd, *logits, *lse;
     float *scratch; /* per thread: scores of attention, or n_vocab    */
     int64_t slot;   /* floats of scratch per thread                   */
+    bool failed;    /* one of its chunks                              */
 } r2__decoder;
 
 /* The first of the largest; 0 when all are NaN. Only the first block that has it is searched value
@@ -12479,15 +12656,15 @@ static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t
 
 /* Attention of one new token of output active[i], by the query heads that share key-value head g,
    over the rows of its prompt and its own, the last of which is new. */
-static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, int64_t g, float *s) {
+static void r2__attend_cached(const r2__decoder *d, int64_t i, int64_t g, float *s) {
     const r2_model_config *c = &d->model->config;
     const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
     const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
     const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
     const int64_t sharing = c->n_head / c->n_kv_head;
     const int64_t next = 2 * room * D; /* to what the next head, or output, reads */
-    const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
-    float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
+    const float *k0 = d->prefix + (d->layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
+    float *suffix = d->suffix + (d->layer * d->n_out + o) * room * ld;
     const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
     r2__keep_token(d, suffix, room, own - 1, g, qkv);
     for (int64_t h = g * sharing; h < (g + 1) * sharing; ++h) {
@@ -12502,11 +12679,12 @@ static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, in
 }
 
 /* Attention of part t of the new tokens and their key-value heads. */
-static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int64_t threads) {
+static void r2__attend_part(const void *decoder, int64_t t, int64_t threads) {
+    const r2__decoder *d = (const r2__decoder *)decoder;
     const int64_t G = d->model->config.n_kv_head;
     const r2__range part = r2__share(d->n_active * G, 1, t, threads);
     for (int64_t j = part.begin; j < part.end; ++j)
-        r2__attend_cached(d, layer, j / G, j % G, d->scratch + t * d->slot);
+        r2__attend_cached(d, j / G, j % G, d->scratch + t * d->slot);
 }
 
 /* ---- the decoder ---- */
@@ -12559,7 +12737,8 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
             r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, d->scratch);
             if (last) R = r2__keep_last(d);
         } else {
-            R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
+            d->layer = l;
+            r2__share_job(ctx, threads, r2__attend_part, d);
         }
         r2__project(ctx, m, r2__out, l, a->x, a->att, R);
         r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
@@ -12600,6 +12779,44 @@ static void r2__decode_step(r2__decoder *d) {
     }
     r2__decode_rows(d, d->next, d->n_active, false);
     r2__decode_head(d, d->n_active);
+}
+
+/* The prompts, and the first token of each output. */
+static void r2__decode_start(r2__decoder *d) {
+    r2__decode_prompts(d, d->prompt + d->prompt_begin[d->first / d->config->n_samples]);
+    r2__choose(d, d->config->n_samples);
+}
+
+/* The prompts, unless they are done, and steps until all outputs are complete. */
+static void r2__decode_rest(r2__decoder *d, bool started) {
+    if (!started) r2__decode_start(d);
+    while (d->n_active > 0) {
+        r2__decode_step(d);
+        r2__choose(d, 0);
+    }
+}
+
+/* The same by a crew. */
+static void r2__decode_by_crew(r2__decoder *d, bool started) {
+#if defined(_OPENMP)
+    r2_ctx *ctx = d->ctx, own = *ctx;
+    r2__crew crew;
+    memset(&crew, 0, sizeof crew);
+    crew.parts = r2__n_threads(ctx);
+    own.crew = &crew;
+    d->ctx = &own;
+    R2__PRAGMA(omp parallel num_threads(r2__n_threads(ctx))) {
+        if (omp_get_thread_num() > 0) {
+            r2__serve(&crew);
+        } else {
+            r2__decode_rest(d, started);
+            __atomic_store_n(&crew.over, true, __ATOMIC_RELEASE);
+        }
+    }
+    d->ctx = ctx;
+#else
+    r2__decode_rest(d, started);
+#endif
 }
 
 /* Rows of keys and values that a layer keeps for so many outputs of prompts with so many rows. */
@@ -12655,46 +12872,56 @@ static r2_status r2__generate_chunk(r2__decoder *d, int64_t k) {
         d->active[o] = (int32_t)o;
         d->rng[o] = r2_rng_make(d->config->seed, R2_STREAM_SAMPLE, (uint64_t)(d->first + o));
     }
-    r2__decode_prompts(d, d->prompt + begin[0]);
-    r2__choose(d, samples);
-    while (d->n_active > 0) {
-        r2__decode_step(d);
-        r2__choose(d, 0);
-    }
+    const bool many = d->rows > R2__SOME; /* which keep threads busy for longer than waking takes */
+    if (many) r2__decode_start(d);
+    if (r2__n_threads(d->ctx) > 1) r2__decode_by_crew(d, many);
+    else r2__decode_rest(d, many);
     return R2_OK;
 }
 
 /* Chunks one after the other. */
-static r2_status r2__generate_chunks(r2_ctx *ctx, r2__decoder d, r2__range chunks, const char *task,
-                                     int64_t n_prompt) {
+static r2_status r2__generate_in_turn(r2__decoder *d, r2__range chunks, const char *task,
+                                      int64_t n_prompt) {
     r2_status status = R2_OK;
-    d.ctx = ctx;
     for (int64_t k = chunks.begin; k < chunks.end && status == R2_OK; ++k) {
-        status = r2__generate_chunk(&d, k);
-        if (status == R2_OK && task) status = r2_progress(ctx, task, d.chunk[k + 1], n_prompt);
+        status = r2__generate_chunk(d, k);
+        if (status == R2_OK && task)
+            status = r2_progress(d->ctx, task, d->chunk[k + 1], n_prompt);
     }
-    r2_arena_free(ctx, &d.memory);
+    r2_arena_free(d->ctx, &d->memory);
     return status;
 }
 
-/* The same, side by side, as r2__part_threads says of parts. */
-static r2_status r2__generate_own(r2_ctx *ctx, const r2__decoder *d, r2__range chunks,
-                                  const char *task, int64_t n_prompt) {
-    const int64_t n = chunks.end - chunks.begin;
-    const int threads = r2__is_small(d->model) && n > 1 ? r2__n_threads(ctx) : 1;
-    bool failed[R2_MOST_THREADS], any = false;
-    if (threads == 1) return r2__generate_chunks(ctx, *d, chunks, task, n_prompt);
-    R2_PARALLEL_FOR(threads, t, threads) {
-        r2_ctx own = *ctx; /* a context serves one thread at a time */
-        r2__range part = r2__share(n, 1, t, threads);
-        part.begin += chunks.begin;
-        part.end += chunks.begin;
-        own.n_threads = 1;
-        failed[t] = r2__generate_chunks(&own, *d, part, NULL, n_prompt) != R2_OK;
+/* The same, side by side, as r2__part_threads says of parts: each thread has its own decoder. */
+static r2_status r2__generate_side_by_side(r2_ctx *ctx, const r2__decoder *d, r2__range chunks,
+                                           int threads) {
+    r2__decoder *own = R2__NEW(ctx, r2__decoder, threads);
+    bool failed = false;
+    if (!own) return ctx->status;
+    for (int t = 0; t < threads; ++t) own[t] = *d;
+    R2_PARALLEL_PIECES(threads, k, chunks.end - chunks.begin) {
+        r2_ctx alone = *ctx; /* a context serves one thread at a time */
+        r2__decoder *mine = &own[r2_thread()];
+        alone.n_threads = 1;
+        mine->ctx = &alone;
+        mine->failed = mine->failed || r2__generate_chunk(mine, chunks.begin + k) != R2_OK;
     }
-    for (int t = 0; t < threads; ++t) any = any || failed[t];
-    if (any) return r2_fail(ctx, R2_NO_MEMORY, "generate: out of memory");
-    return task ? r2_progress(ctx, task, n_prompt, n_prompt) : R2_OK;
+    for (int t = 0; t < threads; ++t) {
+        failed = failed || own[t].failed;
+        r2_arena_free(ctx, &own[t].memory);
+    }
+    r2_release(ctx, own);
+    return failed ? r2_fail(ctx, R2_NO_MEMORY, "generate: out of memory") : R2_OK;
+}
+
+static r2_status r2__generate_own(r2_ctx *ctx, r2__decoder *d, r2__range chunks, const char *task,
+                                  int64_t n_prompt) {
+    const int threads = r2__is_small(d->model) ? r2__n_threads(ctx) : 1;
+    r2_status status;
+    if (threads == 1 || chunks.end - chunks.begin < 2)
+        return r2__generate_in_turn(d, chunks, task, n_prompt);
+    status = r2__generate_side_by_side(ctx, d, chunks, threads);
+    return status == R2_OK && task ? r2_progress(ctx, task, n_prompt, n_prompt) : status;
 }
 
 /* Chunks of prompts: an R2__PARTS-th of all, as the parts of a batch, with R2__PART_ROWS outputs at
@@ -12731,6 +12958,7 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
         r2__generation_init(ctx, out, n_prompt, config) != R2_OK)
         return ctx->status;
     memset(&d, 0, sizeof d);
+    d.ctx = ctx;
     d.model = model;
     d.config = config;
     d.out = out;
@@ -17095,6 +17323,9 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
 
 static bool r2__is_first(const r2_ctx *ctx) { return !ctx->team || ctx->team->rank == 0; }
 
+/* Whether there are other processes that share the work. */
+static bool r2__is_shared(const r2_ctx *ctx) { return ctx->team && ctx->team->size > 1; }
+
 /* What this process computes of n things. A single thing is computed by all. */
 static r2__range r2__team_share(const r2_ctx *ctx, int64_t n) {
     const r2_team *team = ctx->team;
@@ -17132,7 +17363,7 @@ static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int6
                                  const int64_t *begin, uint64_t size) {
     const r2_team *team = ctx->team;
     int64_t byte[R2_MOST_RANKS + 1];
-    if (!team || team->size < 2 || (n < 2 && status == R2_OK)) return status;
+    if (!r2__is_shared(ctx) || (n < 2 && status == R2_OK)) return status;
     status = r2__team_agree(ctx, status);
     if (status != R2_OK) return status;
     for (int r = 0; r <= team->size; ++r) {
@@ -17146,7 +17377,7 @@ static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int6
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size) {
     const r2_team *team = ctx->team;
     int64_t byte[R2_MOST_RANKS + 1];
-    if (!team || team->size < 2) return status;
+    if (!r2__is_shared(ctx)) return status;
     status = r2__team_agree(ctx, status);
     if (status != R2_OK) return status;
     for (int r = 0; r <= team->size; ++r) byte[r] = r > 0 ? (int64_t)size : 0;
@@ -17154,7 +17385,7 @@ static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_
 }
 
 r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
-    return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+    return r2__is_shared(ctx) ? r2__team_agree(ctx, status) : status;
 }
 
 /* ---- evidence of many questions ---- */
@@ -17219,20 +17450,18 @@ static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2_
                                         int threads) {
     /* as many lanes as leave work for every thread */
     const int64_t share = (asked->n_views + threads - 1) / threads;
-    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
+    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 16;
     r2_status status = R2_OK;
     for (int64_t done = 0; done < asked->n_views && status == R2_OK; done += round) {
         const int64_t end = done + round < asked->n_views ? done + round : asked->n_views;
         const int64_t n_blocks = (end - done + lanes - 1) / lanes;
         int64_t n_failed = 0;
-        R2_PARALLEL_FOR(threads, t, threads) {
+        R2_PARALLEL_PIECES(threads, b, n_blocks) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
-            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
-                const int64_t v = done + b * lanes, left = end - v;
-                if (!r2__evidence_of_views(&own, asked, &desk[t], v,
-                                           (int)(left < lanes ? left : lanes)))
-                    asked->evidence[asked->first[v]].n_chains = -1;
-            }
+            const int64_t v = done + b * lanes, left = end - v;
+            if (!r2__evidence_of_views(&own, asked, &desk[r2_thread()], v,
+                                       (int)(left < lanes ? left : lanes)))
+                asked->evidence[asked->first[v]].n_chains = -1;
         }
         for (int64_t r = done; r < end; ++r)
             n_failed += asked->evidence[asked->first[r]].n_chains < 0;
@@ -17458,8 +17687,8 @@ struct r2__parts {
     int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
     int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
     bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
-    float *grad;       /* (n, n_trained) room for `room` floats                             */
-    int64_t room;
+    float *grad; /* (threads, n_trained) of the parts at work; of a team's processes (n, ..) */
+    int64_t room; /* for so many floats                                                     */
 };
 
 /* Logits are kept for the backward pass up to this many floats a part; beyond, made again. */
@@ -17570,7 +17799,7 @@ static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
 }
 
 /* Makes room for a part of so many rows and predictions; keeps the room that is there when it
-   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
+   suffices. Where batches differ, an eighth more is taken, so that few of them need more. */
 static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
                              int64_t preds, int64_t scratch) {
     bool good = true;
@@ -17578,8 +17807,8 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, i
     if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
         r2__work_fits(w, model))
         return R2_OK;
-    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
-    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
+    if (rows > w->max_rows) w->max_rows = w->max_rows > 0 ? rows + rows / 8 : rows;
+    if (preds > w->max_pred) w->max_pred = w->max_pred > 0 ? preds + preds / 8 : preds;
     if (scratch > w->max_scratch) w->max_scratch = scratch;
     w->recompute = model->recompute;
     w->trains = r2__trains(model);
@@ -17710,6 +17939,20 @@ static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k
                     entropy ? entropy + from : NULL);
 }
 
+/* Parts side by side, or one after the other: then threads are within them. */
+static void r2__forward_parts(const r2_ctx *ctx, const r2_model *model, r2__range parts,
+                              float *logp, float *entropy) {
+    const int threads = r2__part_threads(ctx, model);
+    const int64_t n = parts.end - parts.begin;
+    if (threads > 1) {
+        R2_PARALLEL_PIECES(threads, k, n)
+        r2__forward_part(ctx, model, parts.begin + k, logp, entropy);
+    } else {
+        for (int64_t k = 0; k < n; ++k)
+            r2__forward_part(ctx, model, parts.begin + k, logp, entropy);
+    }
+}
+
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy) {
     struct r2__parts *parts = model->parts;
@@ -17725,9 +17968,7 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
     r2__range own = r2__own_parts(ctx, model);
     for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
         status = r2__part_init(ctx, model, batch, k);
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
+    if (status == R2_OK) r2__forward_parts(ctx, model, own, logp, entropy);
     parts->ready = status == R2_OK && r2__trains(model);
     if (own.end - own.begin == parts->n) return status;
     status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
@@ -17735,7 +17976,20 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
     return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
 }
 
-static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
+/* grad(n) += the gradients part(n_parts, n), in their order. */
+static void r2__add_parts(const r2_ctx *ctx, float *grad, const float *part, int64_t n_parts,
+                          int64_t n) {
+    enum { BLOCK = 1024 };
+    const int threads = r2_threads(ctx, n * n_parts / 4);
+    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
+        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
+        for (int64_t k = 0; k < n_parts; ++k)
+            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += part[k * n + i];
+    }
+}
+
+/* Part k, whose gradient goes to place `slot` of those apart. */
+static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, int64_t slot,
                               const float *dlogp) {
     const struct r2__parts *parts = model->parts;
     const int64_t n = r2__n_trained(model);
@@ -17744,7 +17998,7 @@ static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t 
     r2_lora lora;
     part.work = &model->parts->work[k];
     if (parts->apart) {
-        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
+        part.grad = (float *)memset(parts->grad + slot * n, 0, (size_t)n * sizeof(float));
         if (model->lora) {
             lora = *model->lora;
             lora.grad = part.grad;
@@ -17754,15 +18008,31 @@ static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t 
     r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
 }
 
-/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
-static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
-                          int64_t n) {
-    enum { BLOCK = 1024 };
-    const int threads = r2_threads(ctx, n * parts->n / 4);
-    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
-        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
-        for (int64_t k = 0; k < parts->n; ++k)
-            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
+/* All parts of this process. Each adds its gradient when its turn comes, so the sum has one order;
+   those of a team are kept, one beside the other, until the others' have arrived. */
+static void r2__backward_parts(const r2_ctx *ctx, const r2_model *model, float *grad,
+                               const float *dlogp) {
+    const struct r2__parts *parts = model->parts;
+    const bool keep = r2__is_shared(ctx), add = parts->apart && !keep;
+    const r2__range own = r2__own_parts(ctx, model);
+    const int64_t n = r2__n_trained(model);
+#if defined(_OPENMP)
+    const r2_ctx within = r2__within(ctx, model);
+    const int threads = r2__part_threads(ctx, model);
+    if (threads > 1) {
+        R2__PRAGMA(omp parallel for ordered schedule(dynamic) num_threads(threads))
+        for (int64_t k = own.begin; k < own.end; ++k) {
+            const int64_t slot = keep ? k : r2_thread();
+            r2__backward_part(ctx, model, k, slot, dlogp);
+            R2__PRAGMA(omp ordered)
+            if (add) r2__add_parts(&within, grad, parts->grad + slot * n, 1, n);
+        }
+        return;
+    }
+#endif
+    for (int64_t k = own.begin; k < own.end; ++k) {
+        r2__backward_part(ctx, model, k, keep ? k : 0, dlogp);
+        if (add) r2__add_parts(ctx, grad, parts->grad, 1, n);
     }
 }
 
@@ -17788,27 +18058,25 @@ static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_b
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
     struct r2__parts *parts = model->parts;
     const int64_t n = r2__n_trained(model);
+    float *grad = model->lora ? model->lora->grad : model->grad;
     r2_status status = R2_OK;
     if (!r2__parts_ready(ctx, model, batch))
         return r2_fail(ctx, R2_ARGUMENT,
                        "backward: expected a forward of this batch before it, by a model with "
                        "gradients and with the same adapters, recompute and threads");
     parts->ready = false;
-    r2__range own = r2__own_parts(ctx, model);
-    if (parts->apart && parts->room < n * parts->n) {
+    const int64_t room = n * (r2__is_shared(ctx) ? R2__PARTS : r2__part_threads(ctx, model));
+    if (parts->apart && parts->room < room) {
         r2_release(ctx, parts->grad);
-        parts->room = n * R2__PARTS;
-        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
+        parts->room = room;
+        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)room, sizeof *parts->grad);
         if (!parts->grad) parts->room = 0, status = ctx->status;
     }
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__backward_part(ctx, model, own.begin + k, dlogp));
-    if (!parts->apart) return status;
+    if (status == R2_OK) r2__backward_parts(ctx, model, grad, dlogp);
+    if (!parts->apart || !r2__is_shared(ctx)) return status;
     status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
                              (uint64_t)n * sizeof *parts->grad);
-    if (status == R2_OK)
-        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
+    if (status == R2_OK) r2__add_parts(ctx, grad, parts->grad, parts->n, n);
     return status;
 }
 

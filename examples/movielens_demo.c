@@ -40,7 +40,8 @@ static const char usage[] =
     "  --table        with --model: the table of results as well\n"
     "  --settings FILE  options as JSON, as each run leaves them in OUT/settings.json\n"
     "  --seed N       of everything drawn (default 1)\n"
-    "  --threads N    default: all processors; results do not depend on it\n"
+    "  --threads N    default: one a processor; beside other work try two. Results do\n"
+    "                 not depend on it\n"
     "  --quick        a few minutes (the default)\n"
     "  --full         the long training: twice the questions, more steps, minutes more\n"
     "  --ease         EASE^R's score among the evidence, in the place of its kin `deep`\n"
@@ -139,14 +140,27 @@ typedef struct demo_progress {
    is a mean of several, where that takes no more than a second or two. */
 static int n_untrained(int64_t n_cases) { return n_cases <= 2048 ? 3 : 1; }
 
-/* The shares for so many ratings and test cases, about seconds of two cores in 2026. */
+/* Rows of EASE^R's matrix; 0: the rows of EASE^R are left out. */
+static int64_t ease_rows(const r2_run *run) {
+    const int64_t n = bl_ease_size(run);
+    return n > 2 * BL_EASE_MOST ? 0 : n > BL_EASE_MOST ? BL_EASE_FEATURES : n;
+}
+
+/* The shares for so many ratings, test cases and rows of EASE^R's matrix, about seconds of two
+   cores in 2026. */
 static void plan(demo_progress *p, const demo_options *o, const r2_run_config *c, int64_t n_ratings,
-                 int64_t n_cases) {
+                 int64_t n_cases, int64_t n_ease) {
     const double ratings = 1e-6 * (double)n_ratings, cases = 1e-3 * (double)n_cases;
-    const double share[N_PHASES] = {
-        1.0 + 30.0 * ratings, 4.0 + 30.0 * ratings, 0.9 * cases * n_untrained(n_cases),
-        0.02,                 2.5 * cases,          0.065,
-        2.5 * cases,          1.0 + 3.0 * ratings,  2.0};
+    const double thousands = 1e-3 * (double)n_ease, cube = thousands * thousands * thousands;
+    const double share[N_PHASES] = {1.0 + 19.0 * pow(ratings, 0.7),
+                                    4.0 + 3.3 * ratings + 0.3 * cube,
+                                    0.9 * cases * n_untrained(n_cases),
+                                    0.02,
+                                    2.2 * cases,
+                                    0.065,
+                                    3.0 * cases,
+                                    1.5 + 1.2 * ratings,
+                                    2.0};
     memcpy(p->share, share, sizeof share);
     p->share[PHASE_SFT] *= (double)c->sft.n_steps * c->sft.groups / 16.0;
     p->share[PHASE_GRPO] *= (double)c->grpo.n_steps;
@@ -315,7 +329,7 @@ static void evaluate_baselines(demo *d) {
         const bl_method *method = &bl_methods[b];
         bl_model best;
         if (method->slow) continue;
-        if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > 2 * BL_EASE_MOST) continue;
+        if (method->fit == bl_ease_fit && ease_rows(&d->run) == 0) continue;
         check(d, bl_tune(&d->ctx, method, &d->run, &best));
         best.asked_of = &d->run.test, best.asked = &d->test;
         check(d, method->score(&d->ctx, &best, &d->run.test, d->score));
@@ -919,11 +933,12 @@ static void demo_free(demo *d) {
 /* Loads, splits, writes prompts. */
 static void prepare(demo *d) {
     r2_run_config config = configure(d);
-    plan(&d->progress, &d->options, &config, 100000, 1000); /* until it is known */
+    plan(&d->progress, &d->options, &config, 100000, 1000, 600); /* until it is known */
     d->phase_began = d->progress.began = d->progress.shown = r2_seconds();
     check(d, r2_run_init(&d->ctx, &d->run, d->options.data, &config));
     take_candidates(d);
-    plan(&d->progress, &d->options, &config, d->run.data.n_ratings, d->run.test.n_cases);
+    plan(&d->progress, &d->options, &config, d->run.data.n_ratings, d->run.test.n_cases,
+         ease_rows(&d->run));
     d->noun = report_noun(d->options.data);
     d->score = (float *)need(d, r2_alloc(&d->ctx,
                                          (uint64_t)(d->run.test.n_cases * d->run.test.n_per_case),

@@ -277,36 +277,43 @@ TEST(selection_is_what_sorting_finds) {
 }
 
 TEST(a_symmetric_system_is_solved) {
-    /* [4 2; 2 3] x = [2 1; 5 4]: x = [-.5 -.625; 2 1.75] by hand; below the diagonal is not read */
-    double a[4] = {4, 2, -99, 3}, b[4] = {2, 1, 5, 4};
+    /* [4 2; 2 3] x = [2 5], inverse [3 -2; -2 4] / 8, by hand; below the diagonal is not read */
+    double a[4] = {4, 2, -99, 3}, b[2] = {2, 5}, c[4] = {4, 2, -99, 3}, x[4] = {7, 7, 7, 7};
     r2_ctx ctx = r2_ctx_default();
-    bl_solve(&ctx, a, b, 2, 2);
+    bl_solve(&ctx, a, b, 2);
     CHECK_WITHIN(b[0], -0.5, 1e-12);
-    CHECK_WITHIN(b[1], -0.625, 1e-12);
-    CHECK_WITHIN(b[2], 2.0, 1e-12);
-    CHECK_WITHIN(b[3], 1.75, 1e-12);
+    CHECK_WITHIN(b[1], 2.0, 1e-12);
+    CHECK_STATUS(&ctx, bl_invert(&ctx, c, x, 2), R2_OK);
+    CHECK_WITHIN(x[0], 0.375, 1e-12);
+    CHECK_WITHIN(x[1], -0.25, 1e-12);
+    CHECK_WITHIN(x[2], -0.25, 1e-12);
+    CHECK_WITHIN(x[3], 0.5, 1e-12);
 }
 
-TEST(a_large_system_is_solved_by_any_number_of_threads) {
-    enum { N = 150, COLS = 300 }; /* several blocks and strips, the last of them not full */
-    static double full[N * N], a[N * N], want[N * COLS], right[N * COLS], x[2][N * COLS];
+TEST(a_large_matrix_is_inverted_by_any_number_of_threads) {
+    enum { N = 299 }; /* several blocks and strips, the last of them not full */
+    static double full[N * N], a[N * N], x[2][N * N], b[N];
     r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
     r2_ctx ctx = r2_ctx_default();
     for (int i = 0; i < N; ++i)
         for (int j = i; j < N; ++j)
-            full[i * N + j] = full[j * N + i] = r2_rng_normal(&rng) + (i == j ? 40.0 : 0.0);
-    for (int k = 0; k < N * COLS; ++k) want[k] = r2_rng_normal(&rng);
-    for (int i = 0; i < N; ++i)
-        for (int j = 0; j < COLS; ++j)
-            for (int k = 0; k < N; ++k) right[i * COLS + j] += full[i * N + k] * want[k * COLS + j];
+            full[i * N + j] = full[j * N + i] = r2_rng_normal(&rng) + (i == j ? 60.0 : 0.0);
     for (int run = 0; run < 2; ++run) {
         memcpy(a, full, sizeof a);
-        memcpy(x[run], right, sizeof right);
         ctx.n_threads = 1 + 2 * run;
-        bl_solve(&ctx, a, x[run], N, COLS);
+        CHECK_STATUS(&ctx, bl_invert(&ctx, a, x[run], N), R2_OK);
     }
     CHECK(!memcmp(x[0], x[1], sizeof x[0]));
-    for (int k = 0; k < N * COLS; ++k) CHECK_WITHIN(x[0][k], want[k], 1e-12);
+    for (int i = 0; i < N; ++i)
+        for (int j = 0; j < N; ++j) {
+            double sum = 0.0;
+            for (int k = 0; k < N; ++k) sum += full[i * N + k] * x[0][k * N + j];
+            CHECK_WITHIN(sum, i == j, 1e-12);
+            CHECK(x[0][i * N + j] == x[0][j * N + i]);
+        }
+    for (int i = 0; i < N; ++i) b[i] = full[i * N + 7];
+    bl_solve_with(a, b, N);
+    for (int i = 0; i < N; ++i) CHECK_WITHIN(b[i], i == 7, 1e-12);
 }
 
 TEST(logistic_regression_is_scipys) {

@@ -748,6 +748,44 @@ TEST(threads_do_not_change_a_bit_of_training) {
         CHECK(train_and_generate(threads, 8, true) == adapted);
 }
 
+/* Generates from two prompts with a model whose products wake a crew; a hash of what came out. */
+static uint64_t generate_wide(int threads) {
+    const int64_t begin[] = {0, 5, 6};
+    r2_model_config config = small_config();
+    r2_generate_config how = r2_generate_config_default();
+    r2_generation out;
+    r2_model model;
+    uint64_t hash = 1;
+    fresh(threads);
+    config.d_model = 96;
+    config.d_ff = 1024; /* (2 x 1024) x 96 / 4 operations: see r2_matmul */
+    how.n_samples = 2;
+    how.max_new = 12;
+    if (r2_model_init(&ctx, &model, &config, false) != R2_OK) return 0;
+    if (r2_generate(&ctx, &model, &how, 2, begin, some_token, &out) != R2_OK) return 0;
+    for (int64_t i = 0; i < out.n_out * out.max_new; ++i) {
+        uint32_t bits;
+        memcpy(&bits, &out.logp[i], sizeof bits);
+        hash = r2_hash(hash, bits, (uint64_t)out.token[i]);
+    }
+    r2_generation_free(&ctx, &out);
+    r2_model_free(&ctx, &model);
+    return hash;
+}
+
+TEST(a_crew_writes_what_one_thread_writes) {
+    const uint64_t one = generate_wide(1);
+    uint64_t within[2] = {0, 0};
+    CHECK(one != 0);
+    for (int threads = 2; threads <= 8; threads += threads == 3 ? 5 : 1)
+        CHECK(generate_wide(threads) == one);
+    /* within a region of the caller's, OpenMP has no more than one thread for it */
+    R2_PARALLEL_FOR(2, k, 2) {
+        if (k == 1) within[k] = generate_wide(3);
+    }
+    CHECK(within[1] == one);
+}
+
 /* ---- arguments ---- */
 
 TEST(wrong_arguments_are_refused) {

@@ -61,13 +61,12 @@ typedef void (*bl_case_fn)(const bl_model *m, uint32_t user, const uint32_t *ite
 /* All cases, each of which is one user's: threads share them, each with `scratch` doubles. */
 static r2_status bl_each_case(r2_ctx *ctx, const bl_model *m, const r2_candidates *c,
                               bl_case_fn one, int64_t scratch, float *score) {
-    const int64_t n = c->n_per_case, threads = r2_threads(ctx, c->n_cases * scratch);
+    const int64_t n = c->n_per_case;
+    const int threads = r2_threads(ctx, c->n_cases * scratch);
     double *room = (double *)r2_alloc(ctx, (uint64_t)threads, (uint64_t)scratch * sizeof *room);
     if (!room) return ctx->status;
-    R2_PARALLEL_FOR((int)threads, t, threads) {
-        for (int64_t s = c->n_cases * t / threads; s < c->n_cases * (t + 1) / threads; ++s)
-            one(m, c->user[s], c->item + s * n, n, room + t * scratch, score + s * n);
-    }
+    R2_PARALLEL_PIECES(threads, s, c->n_cases)
+    one(m, c->user[s], c->item + s * n, n, room + r2_thread() * scratch, score + s * n);
     r2_release(ctx, room);
     return R2_OK;
 }
@@ -271,22 +270,78 @@ static r2_status bl_rp3(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, 
 
 enum { BL_BLOCK = 32, BL_STRIP = 64 };
 
-/* row -= factor[0] other[0] + factor[step] other[1] + ..: n numbers, count rows of `other`. Four of
-   them at a time, so that `row` is read and written a quarter as often. */
+#if defined(__clang__)
+#define BL_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define BL_UNROLL _Pragma("GCC unroll 8")
+#endif
+
+/* row -= factor[0] other[0] + factor[step] other[1] + ..: n numbers, count rows of `other`. */
 static void bl_eliminate(double *row, int64_t n, const double *factor, int64_t step,
                          const double *other, int64_t stride, int64_t count) {
-    int64_t k = 0;
-    for (; k + 4 <= count; k += 4) {
-        const double *o = other + k * stride, *f = factor + k * step;
-        const double f0 = f[0], f1 = f[step], f2 = f[2 * step], f3 = f[3 * step];
-        for (int64_t j = 0; j < n; ++j)
-            row[j] = row[j] - f0 * o[j] - f1 * o[stride + j] - f2 * o[2 * stride + j] -
-                     f3 * o[3 * stride + j];
+    for (int64_t k = 0; k < count; ++k) {
+        const double f = factor[k * step], *o = other + k * stride;
+        for (int64_t j = 0; j < n; ++j) row[j] -= f * o[j];
     }
-    for (; k < count; ++k) {
-        const double f0 = factor[k * step], *o = other + k * stride;
-        for (int64_t j = 0; j < n; ++j) row[j] -= f0 * o[j];
+}
+
+/* Doubles side by side: compilers keep an array of such in registers, if there are as many. */
+#if defined(__AVX__)
+typedef double bl_some __attribute__((vector_size(32)));
+#else
+typedef double bl_some __attribute__((vector_size(16)));
+#endif
+#if defined(__AVX512F__)
+enum { BL_ROWS = 8 };
+#else
+enum { BL_ROWS = 4 };
+#endif
+enum { BL_COLUMNS = 2 * sizeof(bl_some) / sizeof(double) }; /* of a tile */
+
+static inline bl_some bl_load(const double *p) {
+    bl_some x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+/* The same for a tile of BL_ROWS rows, ldr apart, whose factors are `across` apart: its sums stay
+   in registers while k runs. */
+static void bl_eliminate_tile(double *row, int64_t ldr, const double *factor, int64_t across,
+                              int64_t step, const double *other, int64_t stride, int64_t count) {
+    enum { HALF = BL_COLUMNS / 2 };
+    bl_some sum[BL_ROWS][2];
+    BL_UNROLL for (int r = 0; r < BL_ROWS; ++r) {
+        sum[r][0] = bl_load(row + r * ldr);
+        sum[r][1] = bl_load(row + r * ldr + HALF);
     }
+    for (int64_t k = 0; k < count; ++k) {
+        const bl_some left = bl_load(other + k * stride), right = bl_load(other + k * stride + HALF);
+        BL_UNROLL for (int r = 0; r < BL_ROWS; ++r) {
+            sum[r][0] -= factor[k * step + r * across] * left;
+            sum[r][1] -= factor[k * step + r * across] * right;
+        }
+    }
+    BL_UNROLL for (int r = 0; r < BL_ROWS; ++r) {
+        memcpy(row + r * ldr, &sum[r][0], sizeof(bl_some));
+        memcpy(row + r * ldr + HALF, &sum[r][1], sizeof(bl_some));
+    }
+}
+
+/* The same for any number of rows and columns. */
+static void bl_eliminate_rows(double *row, int64_t ldr, int64_t rows, int64_t n,
+                              const double *factor, int64_t across, int64_t step,
+                              const double *other, int64_t stride, int64_t count) {
+    int64_t r = 0, j = 0;
+    for (; r + BL_ROWS <= rows; r += BL_ROWS) {
+        for (j = 0; j + BL_COLUMNS <= n; j += BL_COLUMNS)
+            bl_eliminate_tile(row + r * ldr + j, ldr, factor + r * across, across, step, other + j,
+                              stride, count);
+        for (int64_t i = r; i < r + BL_ROWS && j < n; ++i)
+            bl_eliminate(row + i * ldr + j, n - j, factor + i * across, step, other + j, stride,
+                         count);
+    }
+    for (; r < rows; ++r)
+        bl_eliminate(row + r * ldr, n, factor + r * across, step, other, stride, count);
 }
 
 static void bl_divide(double *row, int64_t n, double divisor) {
@@ -304,44 +359,46 @@ static void bl_cholesky(const r2_ctx *ctx, double *a, int64_t n) {
             bl_eliminate(row, n - i, block + i, n, block + i, n, i - begin);
             bl_divide(row, n - i, sqrt(*row));
         }
-        R2_PARALLEL_FOR(r2_threads(ctx, (n - end) * n * BL_BLOCK / 2), k, n - end) {
-            const int64_t i = end + k;
-            bl_eliminate(a + i * n + i, n - i, block + i, n, block + i, n, end - begin);
+        const int64_t bands = (n - end + BL_ROWS - 1) / BL_ROWS;
+        R2_PARALLEL_PIECES(r2_threads(ctx, (n - end) * n * BL_BLOCK / 2), k, bands) {
+            const int64_t i = end + BL_ROWS * k;
+            bl_eliminate_rows(a + i * n + i, n, i + BL_ROWS < n ? BL_ROWS : n - i, n - i, block + i,
+                              1, n, block + i, n, end - begin);
         }
     }
 }
 
-/* U^T U X = B in `width` columns of B (n, cols), b the first of them, which become X from the row
-   `first` on. Rows of B before that are 0. By blocks of rows, so that what is read stays near. */
-static void bl_solve_columns(const double *u, double *b, int64_t n, int64_t cols, int64_t width,
-                             int64_t first) {
+/* U^T U X = B for B (n, BL_STRIP), which becomes X from the row `first` on. Rows of B before that are
+   0. By blocks of rows, so that what is read stays near. */
+static void bl_solve_strip(const double *u, double *b, int64_t n, int64_t first) {
+    const int64_t cols = BL_STRIP;
     for (int64_t begin = first, end; begin < n; begin = end) {
         end = begin + BL_BLOCK < n ? begin + BL_BLOCK : n;
         for (int64_t k = first; k < begin; k += BL_BLOCK)
-            for (int64_t i = begin; i < end; ++i)
-                bl_eliminate(b + i * cols, width, u + k * n + i, n, b + k * cols, cols, BL_BLOCK);
+            bl_eliminate_rows(b + begin * cols, cols, end - begin, cols, u + k * n + begin, 1, n,
+                              b + k * cols, cols, BL_BLOCK);
         for (int64_t i = begin; i < end; ++i) {
-            bl_eliminate(b + i * cols, width, u + begin * n + i, n, b + begin * cols, cols,
+            bl_eliminate(b + i * cols, cols, u + begin * n + i, n, b + begin * cols, cols,
                          i - begin);
-            bl_divide(b + i * cols, width, u[i * n + i]);
+            bl_divide(b + i * cols, cols, u[i * n + i]);
         }
     }
     for (int64_t end = n, begin; end > first; end = begin) {
         begin = end - BL_BLOCK > first ? end - BL_BLOCK : first;
         for (int64_t k = end; k < n; k += BL_BLOCK)
-            for (int64_t i = begin; i < end; ++i)
-                bl_eliminate(b + i * cols, width, u + i * n + k, 1, b + k * cols, cols,
-                             k + BL_BLOCK < n ? BL_BLOCK : n - k);
+            bl_eliminate_rows(b + begin * cols, cols, end - begin, cols, u + begin * n + k, n, 1,
+                              b + k * cols, cols, k + BL_BLOCK < n ? BL_BLOCK : n - k);
         for (int64_t i = end - 1; i >= begin; --i) {
-            bl_eliminate(b + i * cols, width, u + i * n + i + 1, 1, b + (i + 1) * cols, cols,
+            bl_eliminate(b + i * cols, cols, u + i * n + i + 1, 1, b + (i + 1) * cols, cols,
                          end - i - 1);
-            bl_divide(b + i * cols, width, u[i * n + i]);
+            bl_divide(b + i * cols, cols, u[i * n + i]);
         }
     }
 }
 
-/* The same for a single right side: every solved number is taken out of all others at once. */
-static void bl_solve_vector(const double *u, double *b, int64_t n) {
+/* Solves A x = b for a symmetric positive definite A (n, n), which becomes U; b becomes x. Every
+   solved number is taken out of all others at once. */
+static void bl_solve_with(const double *u, double *b, int64_t n) {
     for (int64_t k = 0; k < n; ++k) {
         b[k] /= u[k * n + k];
         bl_eliminate(b + k + 1, n - k - 1, b + k, 0, u + k * n + k + 1, 0, 1);
@@ -352,31 +409,43 @@ static void bl_solve_vector(const double *u, double *b, int64_t n) {
     }
 }
 
-/* Solves A X = B for a symmetric positive definite A (n, n), which becomes U; B (n, cols) becomes
-   X. Threads share the columns. */
-static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n, int64_t cols) {
-    const int64_t strips = (cols + BL_STRIP - 1) / BL_STRIP;
+static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n) {
     bl_cholesky(ctx, a, n);
-    if (cols == 1) {
-        bl_solve_vector(a, b, n);
-        return;
-    }
-    R2_PARALLEL_FOR(r2_threads(ctx, n * n * cols), s, strips)
-        bl_solve_columns(a, b + s * BL_STRIP, n, cols,
-                         s + 1 < strips ? BL_STRIP : cols - s * BL_STRIP, 0);
+    bl_solve_with(a, b, n);
 }
 
-/* x (n, n), all 0, becomes the inverse of A, which becomes U. Both are symmetric: each strip of
-   columns is solved from its diagonal on, and mirrored. */
-static void bl_invert(const r2_ctx *ctx, double *a, double *x, int64_t n) {
-    const int64_t strips = (n + BL_STRIP - 1) / BL_STRIP;
-    for (int64_t i = 0; i < n; ++i) x[i * n + i] = 1.0;
+/* Columns first .. of X, from the diagonal on, and the same as rows, since X is symmetric. */
+static void bl_keep_strip(double *x, const double *strip, int64_t n, int64_t first) {
+    const int64_t width = first + BL_STRIP < n ? BL_STRIP : n - first;
+    for (int64_t begin = first; begin < n; begin += BL_BLOCK) {
+        const int64_t end = begin + BL_BLOCK < n ? begin + BL_BLOCK : n;
+        for (int64_t j = 0; j < width; ++j)
+            for (int64_t i = begin > first + j ? begin : first + j; i < end; ++i) {
+                x[(first + j) * n + i] = strip[i * BL_STRIP + j];
+                x[i * n + first + j] = strip[i * BL_STRIP + j];
+            }
+    }
+}
+
+/* x (n, n) becomes the inverse of A, which becomes U. Threads share strips of its columns, each of
+   which has the lines of the cache to itself while it is solved. */
+static r2_status bl_invert(r2_ctx *ctx, double *a, double *x, int64_t n) {
+    const int64_t strips = (n + BL_STRIP - 1) / BL_STRIP, size = n * BL_STRIP;
+    const int threads = r2_threads(ctx, n * n * n);
+    double *room = (double *)r2_alloc(ctx, (uint64_t)threads, (uint64_t)size * sizeof *room);
+    if (!room) return ctx->status;
     bl_cholesky(ctx, a, n);
-    R2_PARALLEL_FOR(r2_threads(ctx, n * n * n), s, strips)
-        bl_solve_columns(a, x + s * BL_STRIP, n, n,
-                         s + 1 < strips ? BL_STRIP : n - s * BL_STRIP, s * BL_STRIP);
-    for (int64_t i = 0; i < n; ++i)
-        for (int64_t j = i + 1; j < n; ++j) x[i * n + j] = x[j * n + i];
+    R2_PARALLEL_PIECES(threads, s, strips) {
+        double *strip = room + r2_thread() * size;
+        const int64_t first = s * BL_STRIP;
+        memset(strip, 0, (size_t)size * sizeof *strip);
+        for (int64_t j = 0; j < BL_STRIP && first + j < n; ++j)
+            strip[(first + j) * BL_STRIP + j] = 1.0;
+        bl_solve_strip(a, strip, n, first);
+        bl_keep_strip(x, strip, n, first);
+    }
+    r2_release(ctx, room);
+    return R2_OK;
 }
 
 static double bl_dot(const double *a, const double *b, int64_t n) {
@@ -420,7 +489,7 @@ static r2_status bl_rank_items(r2_ctx *ctx, bl_model *m) {
 /* gram (dim, n_items), all 0: how many users have both. Ranks. */
 static void bl_count_pairs(const r2_ctx *ctx, const bl_model *m, double *gram) {
     const r2_graph *g = &m->run->graph;
-    R2_PARALLEL_FOR(r2_threads(ctx, m->dim * g->n_items), i, g->n_items) {
+    R2_PARALLEL_PIECES(r2_threads(ctx, m->dim * g->n_items), i, g->n_items) {
         double *row = gram + m->feature[i] * g->n_items;
         if (m->feature[i] >= m->dim) continue;
         for (int64_t a = g->item_begin[i]; a < g->item_begin[i + 1]; ++a) {
@@ -465,8 +534,8 @@ static r2_status bl_ease_fit_most(r2_ctx *ctx, bl_model *m, int64_t most) {
             memcpy(a + i * n, gram + i * n_items, rows * sizeof *a);
             a[i * n + i] += m->p[0];
         }
-        bl_invert(ctx, a, p, n);
-        bl_ease_weights(ctx, m, gram, p);
+        status = bl_invert(ctx, a, p, n);
+        if (status == R2_OK) bl_ease_weights(ctx, m, gram, p);
     }
     r2_release(ctx, gram);
     r2_release(ctx, a);
@@ -485,6 +554,7 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
     int64_t n = g->n_users;
     double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
+    r2_status status = R2_NO_MEMORY;
     m->dim = n;
     m->user = bl_array(ctx, m, n, n);
     m->bias = bl_array(ctx, m, g->n_items, 1);
@@ -493,7 +563,9 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
             bl_near(g, (uint32_t)u, NULL, gram + u * n);
             gram[u * n + u] = (double)r2_graph_user_degree(g, (uint32_t)u) + m->p[0];
         }
-        bl_invert(ctx, gram, m->user, n);
+        status = bl_invert(ctx, gram, m->user, n);
+    }
+    if (status == R2_OK) {
         R2_PARALLEL_FOR(r2_threads(ctx, n * n), j, g->n_items) {
             for (int64_t a = g->item_begin[j]; a < g->item_begin[j + 1]; ++a)
                 for (int64_t b = g->item_begin[j]; b < g->item_begin[j + 1]; ++b)
@@ -501,7 +573,7 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
         }
     }
     r2_release(ctx, gram);
-    return gram && m->user && m->bias ? R2_OK : R2_NO_MEMORY;
+    return status;
 }
 
 /* Rows of the matrix to be inverted, which takes time as their cube. Where users and items are more
@@ -712,7 +784,7 @@ static r2_status bl_ials_side(r2_ctx *ctx, const bl_model *m, double *x, const d
             }
         }
         for (int64_t i = 0; i < d; ++i) a[i * d + i] += ridge + 1e-9;
-        bl_solve(&own, a, b, d, 1);
+        bl_solve(&own, a, b, d);
     }
     return R2_OK;
 }
@@ -1180,7 +1252,7 @@ static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
         const bool far = moved > 0.1;
         bl_logistic_sums(m, s, far);
         if (far) bl_cholesky(ctx, s->hessian, m->dim);
-        bl_solve_vector(s->hessian, s->gradient, m->dim);
+        bl_solve_with(s->hessian, s->gradient, m->dim);
         moved = 0.0;
         for (int64_t j = 0; j < m->dim; ++j) {
             m->bias[j] += s->gradient[j];

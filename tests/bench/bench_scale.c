@@ -6,7 +6,7 @@
    proportion".
 
    Options: the sizes wanted, in millions, of 0.1 1 5 20 (default: the first two; 20 takes a text
-   file of 530 MB). Invented ratings have no taste in them: what is measured here is time, never
+   file of 530 MB). `bench_scale --write DIR 5` only writes DIR/ratings.csv, for the demo. Invented ratings have no taste in them: what is measured here is time, never
    quality. */
 #define _POSIX_C_SOURCE 200809L
 #define R2REC_IMPLEMENTATION
@@ -145,8 +145,7 @@ static void bench_ranking(bench *b) {
     ends(b, "one user's best of the catalogue");
 }
 
-static void bench_size(bench *b, int size) {
-    const char *path = "out/bench-scale.csv";
+static void write_ratings(int size, const char *path) {
     FILE *file = fopen(path, "wb");
     int64_t written = file ? powerlaw_write(&sizes[size], file) : -1;
     if (!file || fclose(file) || written != sizes[size].n_ratings) {
@@ -154,6 +153,11 @@ static void bench_size(bench *b, int size) {
                 (long long)sizes[size].n_ratings);
         exit(1);
     }
+}
+
+static void bench_size(bench *b, int size) {
+    const char *path = "out/bench-scale.csv";
+    write_ratings(size, path);
     b->size = size;
     begins(b);
     bench_data(b, path);
@@ -198,7 +202,9 @@ static void add_json(bench *b, r2_text *json) {
 static void add_picture(bench *b, r2_text *dat, r2_text *gp) {
     r2_text_addf(&b->ctx, gp, "set terminal svg size 1100,700\nset output 'out/bench-scale.svg'\n"
                  "set logscale xy\nset xlabel 'ratings'\nset ylabel 'seconds of one processor'\n"
-                 "set key outside right\nset grid\nplot");
+                 "set format x '%%.0s %%c'\nset format y '%%g'\nset yrange [0.01:*]\n"
+                 "set title 'behind each name, the slope: 1 is in proportion'\n"
+                 "set key outside right Left reverse\nset grid\nplot");
     for (int k = 0; k < b->n_phases; ++k) {
         const phase *p = &b->phase[k];
         for (int s = 0; s < MAX_SIZES; ++s)
@@ -207,7 +213,7 @@ static void add_picture(bench *b, r2_text *dat, r2_text *gp) {
                              p->seconds[s]);
         r2_text_addf(&b->ctx, dat, "\n\n");
         r2_text_addf(&b->ctx, gp,
-                     "%s 'out/bench-scale.dat' index %d with linespoints title '%s: %.2f'",
+                     "%s 'out/bench-scale.dat' index %d with linespoints title \"%s: %.2f\"",
                      k ? ", \\\n" : "", k, p->name, slope(b, p));
     }
     r2_text_addf(&b->ctx, gp, "\n");
@@ -232,24 +238,25 @@ static void write_results(bench *b) {
         printf("slope %5.2f  %s\n", slope(b, &b->phase[k]), b->phase[k].name);
 }
 
-static void read_sizes(bench *b, int argc, char **argv) {
-    b->wanted[0] = b->wanted[1] = argc < 2;
-    for (int k = 1; k < argc; ++k) {
-        int s = 0;
-        while (s < MAX_SIZES && lround((double)sizes[s].n_ratings * 1e-5) !=
-                                    lround(10.0 * strtod(argv[k], NULL)))
-            ++s;
-        if (s == MAX_SIZES) {
-            fprintf(stderr, "bench_scale: expected sizes of 0.1 1 5 20, found %s\n", argv[k]);
-            exit(2);
-        }
-        b->wanted[s] = true;
-    }
+/* The number of a size in millions, as text. */
+static int size_of(const char *text) {
+    for (int s = 0; s < MAX_SIZES; ++s)
+        if (lround((double)sizes[s].n_ratings * 1e-5) == lround(10.0 * strtod(text, NULL))) return s;
+    fprintf(stderr, "bench_scale: expected sizes of 0.1 1 5 20, found %s\n", text);
+    exit(2);
 }
 
 int main(int argc, char **argv) {
     static bench b;
-    read_sizes(&b, argc, argv);
+    if (argc == 4 && !strcmp(argv[1], "--write")) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/ratings.csv", argv[2]);
+        mkdir(argv[2], 0777);
+        write_ratings(size_of(argv[3]), path);
+        return 0;
+    }
+    b.wanted[0] = b.wanted[1] = argc < 2;
+    for (int k = 1; k < argc; ++k) b.wanted[size_of(argv[k])] = true;
     b.ctx = r2_ctx_default();
     b.ctx.n_threads = 1;
     b.ctx.realloc_fn = metered;
