@@ -11227,8 +11227,8 @@ R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-8
    the Makefile has them do for the sake of other programs; the product of one row with its weights
    takes 20. So the threads of a crew stay in one region: the first works through the decoder, and
    all do parts of the jobs that it posts, whoever comes first. Who finds nothing to do stays awake
-   for a while, then lets others have the processor. A thread that the system has taken off its
-   processor keeps nobody waiting: the first does its part. */
+   for a while, then lets others have the processor. A thread that the system takes off its
+   processor between two parts keeps nobody waiting: others do its share. */
 
 typedef void (*r2__job)(const void *job, int64_t t, int64_t threads);
 
@@ -12371,7 +12371,7 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
             (double)view->alike[v].n_paths * index->inv_root[v] * inv_root;
 }
 
-/* A double for each lane; compilers leave a loop over eight of them a loop. */
+/* A double for each lane, added at once: compilers make eight steps of a loop over them. */
 #if defined(__GNUC__)
 typedef double r2__walks __attribute__((vector_size(R2__WALKS * sizeof(double))));
 #else

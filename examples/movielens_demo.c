@@ -165,8 +165,8 @@ static void plan(demo_progress *p, const demo_options *o, const r2_run_config *c
     p->share[PHASE_SFT] *= (double)c->sft.n_steps * c->sft.groups / 16.0;
     p->share[PHASE_GRPO] *= (double)c->grpo.n_steps;
     for (int k = PHASE_BASELINES; k <= PHASE_REPORT && o->model; ++k)
-        if (k != PHASE_RECOMMEND && !(o->table && k == PHASE_BASELINES)) p->share[k] = 0.0;
-    if (o->model && o->table) p->share[PHASE_AFTER_SFT] = 2.5 * cases;
+        if (k != PHASE_RECOMMEND && !(o->table && (k == PHASE_BASELINES || k == PHASE_AFTER_SFT)))
+            p->share[k] = 0.0;
     if (c->grpo.n_steps == 0) p->share[PHASE_AFTER_GRPO] = 0.0;
 }
 

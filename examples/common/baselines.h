@@ -396,8 +396,7 @@ static void bl_solve_strip(const double *u, double *b, int64_t n, int64_t first)
     }
 }
 
-/* Solves A x = b for a symmetric positive definite A (n, n), which becomes U; b becomes x. Every
-   solved number is taken out of all others at once. */
+/* U^T U x = b for b (n), which becomes x: every solved number is taken out of all others at once. */
 static void bl_solve_with(const double *u, double *b, int64_t n) {
     for (int64_t k = 0; k < n; ++k) {
         b[k] /= u[k * n + k];
@@ -409,6 +408,7 @@ static void bl_solve_with(const double *u, double *b, int64_t n) {
     }
 }
 
+/* Solves A x = b for a symmetric positive definite A (n, n), which becomes U; b becomes x. */
 static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n) {
     bl_cholesky(ctx, a, n);
     bl_solve_with(a, b, n);
@@ -427,8 +427,8 @@ static void bl_keep_strip(double *x, const double *strip, int64_t n, int64_t fir
     }
 }
 
-/* x (n, n) becomes the inverse of A, which becomes U. Threads share strips of its columns, each of
-   which has the lines of the cache to itself while it is solved. */
+/* x (n, n) becomes the inverse of A, which becomes U. Threads share strips of its columns, which are
+   solved in a room of their own: rows of x are a page or more apart. */
 static r2_status bl_invert(r2_ctx *ctx, double *a, double *x, int64_t n) {
     const int64_t strips = (n + BL_STRIP - 1) / BL_STRIP, size = n * BL_STRIP;
     const int threads = r2_threads(ctx, n * n * n);
@@ -504,12 +504,16 @@ static void bl_count_pairs(const r2_ctx *ctx, const bl_model *m, double *gram) {
 static void bl_ease_weights(const r2_ctx *ctx, bl_model *m, const double *gram, const double *p) {
     const int64_t n = m->dim, n_items = m->run->graph.n_items, rest = n_items - n;
     for (int64_t j = 0; j < n; ++j) m->bias[j] = p[j * n + j];
-    R2_PARALLEL_FOR(r2_threads(ctx, n * n * n), i, n) {
-        double *row = m->item + i * n_items;
-        for (int64_t j = 0; j < n; ++j) row[j] = -p[i * n + j] / m->bias[j];
-        row[i] = 0.0;
-        bl_eliminate(row + n, rest, p + i * n, 1, gram + n, n_items, n);
-        for (int64_t j = n; j < n_items; ++j) row[j] = -row[j];
+    R2_PARALLEL_PIECES(r2_threads(ctx, n * n * n), band, (n + BL_ROWS - 1) / BL_ROWS) {
+        const int64_t first = BL_ROWS * band, end = first + BL_ROWS < n ? first + BL_ROWS : n;
+        bl_eliminate_rows(m->item + first * n_items + n, n_items, end - first, rest, p + first * n, n,
+                          1, gram + n, n_items, n);
+        for (int64_t i = first; i < end; ++i) {
+            double *row = m->item + i * n_items;
+            for (int64_t j = 0; j < n; ++j) row[j] = -p[i * n + j] / m->bias[j];
+            row[i] = 0.0;
+            for (int64_t j = n; j < n_items; ++j) row[j] = -row[j];
+        }
     }
 }
 

@@ -6,8 +6,8 @@
    proportion".
 
    Options: the sizes wanted, in millions, of 0.1 1 5 20 (default: the first two; 20 takes a text
-   file of 530 MB). `bench_scale --write DIR 5` only writes DIR/ratings.csv, for the demo. Invented ratings have no taste in them: what is measured here is time, never
-   quality. */
+   file of 530 MB). `bench_scale --write DIR 5` only writes DIR/ratings.csv, for the demo. Invented
+   ratings have no taste in them: what is measured here is time, never quality. */
 #define _POSIX_C_SOURCE 200809L
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
